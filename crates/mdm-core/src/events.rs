@@ -1,0 +1,297 @@
+//! Events: what the log tells of, to whom, and with which fields.
+//!
+//! To add a kind: a variant of [`EventData`] with its fields, its name and audience below, and a
+//! line in `docs/events.md`.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    commands::{CommandKind, CommandStatus},
+    devices::{DeviceStatus, Labels, words},
+    ids::{CommandId, DeviceId, GroupId, OrganizationId, PolicyId, SessionId},
+    roles::Role,
+};
+use std::{fmt, str::FromStr};
+
+use serde::Deserialize;
+
+words! {
+    /// The kinds of event.
+    EventKind, UnknownEventKind, "event type" {
+        /// A device enrolled, came online, went offline, was unenrolled.
+        DeviceStatusChange = "device_status_change",
+        /// What is known of a device changed.
+        DeviceUpdated = "device_updated",
+        /// A policy was assigned to a device or group, or no longer is.
+        PolicyAssignment = "policy_assignment",
+        /// A command moved on.
+        CommandExecution = "command_execution",
+        /// A device entered or left a group.
+        GroupMembership = "group_membership",
+        /// A session ended: its tokens and sockets end with it. For the nodes, never for clients.
+        SessionEnded = "session_ended",
+    }
+}
+
+/// Who may see an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Audience {
+    /// Users of the organisation with at least this role.
+    Role(Role),
+    /// No client: it is for the server's nodes.
+    Internal,
+}
+
+impl Audience {
+    /// The audience as the database holds it.
+    pub const fn code(self) -> i16 {
+        match self {
+            Self::Role(Role::Viewer) => 1,
+            Self::Role(Role::Operator) => 2,
+            Self::Role(Role::Admin) => 3,
+            Self::Internal => 9,
+        }
+    }
+
+    /// Reads the database's number.
+    pub const fn from_code(code: i16) -> Option<Self> {
+        match code {
+            1 => Some(Self::Role(Role::Viewer)),
+            2 => Some(Self::Role(Role::Operator)),
+            3 => Some(Self::Role(Role::Admin)),
+            9 => Some(Self::Internal),
+            _ => None,
+        }
+    }
+
+    /// Whether a user of this role may see it.
+    pub fn admits(self, role: Role) -> bool {
+        match self {
+            Self::Role(least) => role >= least,
+            Self::Internal => false,
+        }
+    }
+}
+
+/// Whether a policy was assigned or taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssignmentAction {
+    /// It was assigned.
+    Assigned,
+    /// It was taken away.
+    Unassigned,
+}
+
+/// Whether a device entered or left a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipAction {
+    /// It entered.
+    Added,
+    /// It left.
+    Removed,
+}
+
+/// What made a device a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipSource {
+    /// A person.
+    Manual,
+    /// The group's filters.
+    Filter,
+}
+
+/// What happened, with the fields that clients get as `data`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum EventData {
+    /// See [`EventKind::DeviceStatusChange`].
+    DeviceStatusChange {
+        /// Which device.
+        device_id: DeviceId,
+        /// Where it stood; the empty text at its enrolment.
+        #[serde(serialize_with = "status_or_empty")]
+        old_status: Option<DeviceStatus>,
+        /// Where it stands.
+        new_status: DeviceStatus,
+    },
+    /// See [`EventKind::DeviceUpdated`].
+    DeviceUpdated {
+        /// Which device.
+        device_id: DeviceId,
+        /// Its name.
+        hostname: String,
+        /// Its operating system's version.
+        os_version: Option<String>,
+        /// Its labels.
+        labels: Labels,
+        /// The count of its changes.
+        version: i64,
+    },
+    /// See [`EventKind::PolicyAssignment`].
+    PolicyAssignment {
+        /// Which policy.
+        policy_id: PolicyId,
+        /// To which device, if to a device.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_id: Option<DeviceId>,
+        /// To which group, if to a group.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group_id: Option<GroupId>,
+        /// Which of the two.
+        action: AssignmentAction,
+    },
+    /// See [`EventKind::CommandExecution`].
+    CommandExecution {
+        /// Which command.
+        command_id: CommandId,
+        /// On which device.
+        device_id: DeviceId,
+        /// What was to be done.
+        command: CommandKind,
+        /// Where it stands now.
+        status: CommandStatus,
+        /// What the device answered. Viewers do not get it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result: Option<Value>,
+    },
+    /// See [`EventKind::GroupMembership`].
+    GroupMembership {
+        /// Which group.
+        group_id: GroupId,
+        /// Which device.
+        device_id: DeviceId,
+        /// Which of the two.
+        action: MembershipAction,
+        /// By what.
+        source: MembershipSource,
+    },
+    /// See [`EventKind::SessionEnded`].
+    SessionEnded {
+        /// Which session.
+        session_id: SessionId,
+    },
+}
+
+fn status_or_empty<S: serde::Serializer>(
+    status: &Option<DeviceStatus>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(status.map_or("", DeviceStatus::as_str))
+}
+
+/// An event as a use case appends it, in the transaction of the change that it tells of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent {
+    /// Whose event it is.
+    pub organization_id: OrganizationId,
+    /// What happened.
+    pub data: EventData,
+}
+
+impl NewEvent {
+    /// An event of the organisation.
+    pub const fn new(organization_id: OrganizationId, data: EventData) -> Self {
+        Self {
+            organization_id,
+            data,
+        }
+    }
+}
+
+impl EventData {
+    /// The event's kind.
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::DeviceStatusChange { .. } => EventKind::DeviceStatusChange,
+            Self::DeviceUpdated { .. } => EventKind::DeviceUpdated,
+            Self::PolicyAssignment { .. } => EventKind::PolicyAssignment,
+            Self::CommandExecution { .. } => EventKind::CommandExecution,
+            Self::GroupMembership { .. } => EventKind::GroupMembership,
+            Self::SessionEnded { .. } => EventKind::SessionEnded,
+        }
+    }
+
+    /// Who may see it.
+    pub const fn audience(&self) -> Audience {
+        match self {
+            Self::SessionEnded { .. } => Audience::Internal,
+            _ => Audience::Role(Role::Viewer),
+        }
+    }
+
+    /// The device that it is about, for subscribers that follow one.
+    pub const fn device_id(&self) -> Option<DeviceId> {
+        match self {
+            Self::DeviceStatusChange { device_id, .. }
+            | Self::DeviceUpdated { device_id, .. }
+            | Self::CommandExecution { device_id, .. }
+            | Self::GroupMembership { device_id, .. } => Some(*device_id),
+            Self::PolicyAssignment { device_id, .. } => *device_id,
+            Self::SessionEnded { .. } => None,
+        }
+    }
+
+    /// The group that it is about, for subscribers that follow one.
+    pub const fn group_id(&self) -> Option<GroupId> {
+        match self {
+            Self::GroupMembership { group_id, .. } => Some(*group_id),
+            Self::PolicyAssignment { group_id, .. } => *group_id,
+            _ => None,
+        }
+    }
+}
+
+impl EventKind {
+    /// The fields of `data` that users below operator do not get.
+    pub const fn operator_fields(self) -> &'static [&'static str] {
+        match self {
+            Self::CommandExecution => &["result"],
+            _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn an_enrolment_has_an_empty_old_status() {
+        let data = EventData::DeviceStatusChange {
+            device_id: DeviceId::from_uuid(Uuid::nil()),
+            old_status: None,
+            new_status: DeviceStatus::Enrolled,
+        };
+        let json = serde_json::to_string(&data).unwrap();
+        assert_eq!(
+            json,
+            r#"{"device_id":"00000000-0000-0000-0000-000000000000","old_status":"","new_status":"enrolled"}"#
+        );
+    }
+
+    #[test]
+    fn internal_events_are_for_no_role() {
+        assert!(
+            Role::ALL
+                .iter()
+                .all(|role| !Audience::Internal.admits(*role))
+        );
+    }
+
+    #[test]
+    fn audiences_survive_the_database() {
+        for audience in [
+            Audience::Role(Role::Viewer),
+            Audience::Role(Role::Operator),
+            Audience::Role(Role::Admin),
+            Audience::Internal,
+        ] {
+            assert_eq!(Audience::from_code(audience.code()), Some(audience));
+        }
+    }
+}
