@@ -1,0 +1,60 @@
+//! Signing in.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+/// `POST /auth/login`: exactly one of `email` and `username`, and the password.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// The user's e-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The same under the older API's name; `admin` is short for the first administrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password.
+    pub password: String,
+}
+
+/// `POST /auth/refresh`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshRequest {
+    /// The newest refresh token of the session. It works once.
+    pub refresh_token: String,
+}
+
+/// The answer to a login or a refresh.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TokenResponse {
+    /// The access token: a JWT (RFC 7519) signed with EdDSA (RFC 8037).
+    pub token: String,
+    /// When the access token ends: 15 minutes after its making.
+    pub expires_at: Timestamp,
+    /// For the next pair of tokens.
+    pub refresh_token: String,
+    /// When the refresh token ends: 14 days after its making.
+    pub refresh_expires_at: Timestamp,
+    /// Who signed in.
+    pub user: User,
+}
+
+/// A user as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The user's id.
+    pub id: Uuid,
+    /// What the user signs in with.
+    pub email: String,
+    /// How the user is called.
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// When the account was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
