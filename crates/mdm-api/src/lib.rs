@@ -1,1 +1,20 @@
-//! mdm-api
+//! The server of Mobius MDM: REST, the event stream, the device channel, and the `mdm-api` binary.
+//!
+//! A handler is a sentence: extract who asks and what, call the service, map the answer. To add a
+//! route, see [`routes`]; to add a setting, see [`config`].
+
+pub mod app;
+pub mod channel;
+pub mod cli;
+pub mod config;
+pub mod database;
+pub mod extract;
+pub mod health;
+pub mod live;
+pub mod logging;
+pub mod mapping;
+pub mod problem;
+pub mod request_id;
+pub mod routes;
+pub mod secret_key;
+pub mod server;

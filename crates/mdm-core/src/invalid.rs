@@ -45,3 +45,25 @@ pub fn text(pointer: &str, value: &str, max: usize) -> Result<String, Invalid> {
     }
     Ok(trimmed.to_owned())
 }
+
+/// Refuses JSON with the character U+0000 in a text or a key: PostgreSQL's `jsonb` cannot hold it.
+pub fn no_nul(pointer: &str, value: &serde_json::Value) -> Result<(), Invalid> {
+    use serde_json::Value;
+    let clean = match value {
+        Value::String(text) => !text.contains('\0'),
+        Value::Array(items) => items.iter().all(|item| no_nul(pointer, item).is_ok()),
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(key, item)| !key.contains('\0') && no_nul(pointer, item).is_ok()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    };
+    if clean {
+        Ok(())
+    } else {
+        Err(Invalid::new(
+            pointer,
+            "CONTROL_CHARACTER",
+            "must not contain the character U+0000",
+        ))
+    }
+}

@@ -1,1 +1,25 @@
-//! mdm-service
+//! The use cases of Mobius MDM: authorise, open a transaction, change, append events, commit.
+//!
+//! Each use case begins by asking its [`OpContext`] for one permission. Rules live here and in
+//! `mdm-core`; SQL lives in `mdm-store`; HTTP lives in `mdm-api`. To add a use case: a function on
+//! [`Services`] in the file of its aggregate, an error in that file's enum, and a row in the API's
+//! test of every route for every role.
+
+pub mod auth;
+pub mod channels;
+pub mod commands;
+pub mod context;
+pub mod devices;
+pub mod enrollment;
+pub mod installation;
+pub mod observer;
+pub mod passwords;
+pub mod presence;
+pub mod sealing;
+pub mod services;
+pub mod stream;
+pub mod throttle;
+pub mod tokens;
+
+pub use context::{Actor, Forbidden, OpContext};
+pub use services::Services;

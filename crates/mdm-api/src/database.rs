@@ -1,0 +1,90 @@
+//! The database of this server: its own private PostgreSQL, or one that was named.
+
+use std::{str::FromStr, time::Duration};
+
+use mdm_postgres::{Cluster, ClusterConfig, ClusterError, DATABASE};
+use mdm_store::{PgConnectOptions, PgPool};
+use secrecy::ExposeSecret;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::config::Settings;
+
+/// A database that is open, and the cluster if it is our own.
+pub struct Database {
+    /// Connections to it.
+    pub pool: PgPool,
+    cluster: Option<Cluster>,
+}
+
+/// The database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Our own PostgreSQL does not start.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The URL cannot be read. The text does not repeat it: it may hold a password.
+    #[error(
+        "database_url (MDM_DATABASE_URL) is not a PostgreSQL URL such as postgres://user:password@host/database"
+    )]
+    Url,
+    /// The database does not answer.
+    #[error("the database does not answer: {0}")]
+    Connect(sqlx::Error),
+}
+
+impl Database {
+    /// Opens the database that the settings name, starting it if it is our own.
+    pub async fn open(settings: &Settings) -> Result<Self, DatabaseError> {
+        let (options, cluster) = match &settings.database_url {
+            Some(url) => (
+                PgConnectOptions::from_str(url.expose_secret())
+                    .map_err(|_may_hold_a_password| DatabaseError::Url)?,
+                None,
+            ),
+            None => {
+                let cluster = Cluster::start(cluster_config(settings)).await?;
+                (cluster.connect_options(DATABASE), Some(cluster))
+            }
+        };
+        let opened = PgPoolOptions::new()
+            .max_connections(settings.database_connections)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options.application_name("mdm-api"))
+            .await;
+        match (opened, cluster) {
+            (Ok(pool), cluster) => Ok(Self { pool, cluster }),
+            (Err(error), cluster) => {
+                if let Some(cluster) = cluster {
+                    // The first error is the one to tell.
+                    let _stopped = cluster.stop().await;
+                }
+                Err(DatabaseError::Connect(error))
+            }
+        }
+    }
+
+    /// Where our own PostgreSQL keeps its data, if it is our own.
+    pub fn location(&self) -> Option<&std::path::Path> {
+        self.cluster.as_ref().map(Cluster::location)
+    }
+
+    /// Closes the connections and stops our own PostgreSQL.
+    pub async fn close(self) {
+        let _still_busy = tokio::time::timeout(Duration::from_secs(1), self.pool.close()).await;
+        if let Some(cluster) = self.cluster
+            && let Err(error) = cluster.stop().await
+        {
+            tracing::error!(%error, "PostgreSQL did not stop as it should; the next start recovers it");
+        }
+    }
+}
+
+fn cluster_config(settings: &Settings) -> ClusterConfig {
+    let mut config = ClusterConfig::durable(&settings.data_dir);
+    config.bin_dir.clone_from(&settings.postgres_bin_dir);
+    // The pool, the stream's own connections, and some for an operator with psql.
+    config.max_connections = u16::try_from(settings.database_connections)
+        .unwrap_or(u16::MAX)
+        .saturating_add(20);
+    config
+}

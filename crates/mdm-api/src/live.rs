@@ -1,0 +1,215 @@
+//! Events as they happen: `GET /ws`, and the log behind it as `GET /events`.
+//!
+//! Each worker has a [`worker::Worker`] with its shard of the hub. An upgrade leaves three things
+//! behind: a response body that takes encoded frames from the connection's queue, a task that
+//! reads what the client says, and an entry that the worker's task looks at every second.
+
+mod body;
+mod client;
+mod filters;
+mod inbound;
+mod log;
+mod resume;
+mod seats;
+mod socket;
+mod status;
+mod upgrade;
+mod worker;
+
+use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use actix_web::{HttpRequest, web};
+use mdm_core::{Clock, Entropy, sessions::AccessClaims};
+use mdm_events::hub::{Counters, Limits};
+use mdm_service::{
+    stream::EventFeed,
+    tokens::{AccessTokens, TokenError},
+};
+use mdm_store::{PgPool, StoreError, events};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::problem::ApiError;
+
+pub use seats::SeatLimits;
+pub use socket::on_connect;
+pub use worker::Worker;
+
+/// How often heartbeats and pings are sent.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+
+/// How many connections may be reading old events from the database at once. A whole fleet of
+/// clients that were away for long must not take all of its connections.
+const LOG_READERS: usize = 4;
+
+/// Who checks access tokens.
+pub trait Authenticate: Send + Sync + 'static {
+    /// Says whose token it is, if it is good now.
+    fn verify<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<AccessClaims, TokenError>> + Send + 'a>>;
+}
+
+impl Authenticate for AccessTokens {
+    fn verify<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<AccessClaims, TokenError>> + Send + 'a>> {
+        Box::pin(self.verify_fresh(token))
+    }
+}
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct LiveConfig {
+    /// Origins of web pages, such as `https://console.example.org`, that may connect besides
+    /// those of the server itself.
+    pub allowed_origins: Vec<String>,
+    /// How many connections there may be.
+    pub seats: SeatLimits,
+    /// The hub's bounds, per worker.
+    pub limits: Limits,
+    /// After how much silence a client is closed.
+    pub silence: Duration,
+    /// Over how long connections are closed when the server stops.
+    pub drain: Duration,
+    /// This node's name.
+    pub node: String,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self {
+            allowed_origins: Vec::new(),
+            seats: SeatLimits::default(),
+            limits: Limits::default(),
+            silence: Duration::from_secs(60),
+            drain: Duration::from_secs(2),
+            node: "node".to_owned(),
+        }
+    }
+}
+
+/// What [`LiveState::new`] needs.
+pub struct LiveParts {
+    /// Connections to the database.
+    pub pool: PgPool,
+    /// Where events come from.
+    pub feed: EventFeed,
+    /// Who checks access tokens.
+    pub tokens: Arc<dyn Authenticate>,
+    /// Time, for the end of tokens.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for connections' ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// How many devices are connected to this node.
+    pub connected_devices: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Cancelled when the server begins to stop.
+    pub stopping: CancellationToken,
+    /// What can be set.
+    pub config: LiveConfig,
+}
+
+/// What all workers share. Cheap to clone.
+#[derive(Clone)]
+pub struct LiveState(Arc<Shared>);
+
+struct Shared {
+    parts: LiveParts,
+    counters: Arc<Counters>,
+    seats: Arc<seats::Seats>,
+    log_readers: Semaphore,
+}
+
+impl LiveState {
+    /// To be made once, before the workers start.
+    pub fn new(parts: LiveParts) -> Self {
+        Self(Arc::new(Shared {
+            seats: Arc::new(seats::Seats::new(parts.config.seats)),
+            parts,
+            counters: Arc::default(),
+            log_readers: Semaphore::new(LOG_READERS),
+        }))
+    }
+
+    /// What is counted over all workers.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Makes the calling thread's part and starts its task. To be called in the application's
+    /// factory, which every worker runs for itself, and given to `App::app_data`.
+    pub fn worker(&self) -> Rc<Worker> {
+        Worker::start(self)
+    }
+
+    /// Sets the gauges of the metrics.
+    pub fn observe(&self) {
+        let counters = self.counters();
+        let gauge = |number: u64| u32::try_from(number).map_or(f64::MAX, f64::from);
+        metrics::gauge!("mdm_subscribers").set(gauge(counters.connected()));
+        metrics::counter!("mdm_events_published_total").absolute(self.parts().feed.published());
+        metrics::counter!("mdm_events_delivered_total").absolute(counters.delivered());
+        metrics::counter!("mdm_slow_subscribers_closed_total").absolute(counters.slow());
+    }
+
+    /// How many committed events this node has not taken from the log yet.
+    pub async fn lag(&self) -> Result<u64, StoreError> {
+        let parts = self.parts();
+        let head = events::head(&parts.pool).await?;
+        let waiting = events::waiting(&parts.pool).await?;
+        let behind = head.offset.saturating_sub(parts.feed.position().offset);
+        Ok(behind.saturating_add(waiting))
+    }
+
+    /// Takes no more subscribers, closes those that there are, spread over [`LiveConfig::drain`],
+    /// and waits until they are gone, a little longer at most. To be called before the server is
+    /// stopped: their response bodies would outlive its graceful shutdown.
+    pub async fn drain(&self) {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        self.parts().stopping.cancel();
+        let gone = async {
+            while self.counters().connected() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let limit = self.parts().config.drain.saturating_add(PATIENCE);
+        if tokio::time::timeout(limit, gone).await.is_err() {
+            let left = self.counters().connected();
+            tracing::warn!(left, "subscribers did not go away and are cut off");
+        }
+    }
+
+    fn parts(&self) -> &LiveParts {
+        &self.0.parts
+    }
+}
+
+/// Adds the route at the root, for clients of the older API. The application also needs a
+/// [`LiveState::worker`] among its data.
+pub fn configure_root(config: &mut web::ServiceConfig) {
+    config.route("/ws", web::get().to(upgrade::connect));
+}
+
+/// Adds the routes of the API's scope.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .route("/ws", web::get().to(upgrade::connect))
+        .route("/events", web::get().to(log::list))
+        .route("/websocket/status", web::get().to(status::show));
+}
+
+/// The part of the worker that handles the request.
+fn worker(request: &HttpRequest) -> Result<Rc<Worker>, ApiError> {
+    let worker = request.app_data::<Rc<Worker>>().cloned();
+    worker.ok_or_else(|| {
+        let status = actix_web::http::StatusCode::INTERNAL_SERVER_ERROR;
+        ApiError::new(
+            status,
+            "INTERNAL",
+            "Internal error",
+            "the server is not set up",
+        )
+    })
+}

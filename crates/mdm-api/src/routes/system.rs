@@ -1,0 +1,108 @@
+//! Health, probes, metrics, keys.
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use secrecy::ExposeSecret;
+
+use crate::{app::AppState, extract::bearer, health, problem::ApiError};
+
+/// Adds the routes that stand at the root.
+pub fn configure_root(config: &mut web::ServiceConfig) {
+    config
+        .service(health_at_root)
+        .service(livez)
+        .service(readyz)
+        .service(metrics_at_root)
+        .service(jwks);
+}
+
+/// Adds the routes below `/api/v1`.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config.service(health_in_api).service(metrics_in_api);
+}
+
+#[get("/health")]
+async fn health_at_root(state: web::Data<AppState>) -> HttpResponse {
+    health(&state).await
+}
+
+#[get("/health")]
+async fn health_in_api(state: web::Data<AppState>) -> HttpResponse {
+    health(&state).await
+}
+
+async fn health(state: &AppState) -> HttpResponse {
+    let health = health::probe(state).await;
+    if health.status == "unhealthy" {
+        HttpResponse::ServiceUnavailable().json(health)
+    } else {
+        HttpResponse::Ok().json(health)
+    }
+}
+
+/// The process serves.
+#[get("/livez")]
+async fn livez() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+/// The process can do its work now: the database answers, and the server is not draining.
+#[get("/readyz")]
+async fn readyz(state: web::Data<AppState>) -> HttpResponse {
+    let health = health::probe(&state).await;
+    if health.status == "unhealthy" || state.is_stopping() {
+        return HttpResponse::ServiceUnavailable()
+            .content_type("text/plain")
+            .body("not ready\n");
+    }
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+#[get("/metrics")]
+async fn metrics_at_root(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    metrics(&state, &request)
+}
+
+#[get("/metrics")]
+async fn metrics_in_api(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    metrics(&state, &request)
+}
+
+fn metrics(state: &AppState, request: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    let local = request
+        .peer_addr()
+        .is_some_and(|address| address.ip().is_loopback());
+    let token = state
+        .metrics_token
+        .as_ref()
+        .zip(bearer(request))
+        .is_some_and(|(token, given)| same(token.expose_secret(), given));
+    if !local && !token {
+        return Err(ApiError::unauthorized(
+            "METRICS_TOKEN_MISSING",
+            "send the metrics token as 'Authorization: Bearer …'",
+        ));
+    }
+    state.observe();
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4")
+        .body(state.metrics.render()))
+}
+
+/// Compares without telling by the time how much was right.
+fn same(expected: &str, given: &str) -> bool {
+    use subtle::ConstantTimeEq;
+    expected.as_bytes().ct_eq(given.as_bytes()).into()
+}
+
+#[get("/.well-known/jwks.json")]
+async fn jwks(state: web::Data<AppState>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(("cache-control", "max-age=60"))
+        .json(state.services.tokens().jwks())
+}

@@ -1,0 +1,321 @@
+//! Devices: enrolment, reading, changing, unenrolment.
+
+use mdm_core::{
+    Invalid, Timestamp,
+    devices::{Device, DeviceStatus, HardwareUuid, Hostname, Labels, Platform},
+    enrollment::SecretRefused,
+    events::{EventData, NewEvent},
+    ids::DeviceId,
+    invalid,
+    roles::Permission,
+    tokens::{Token, TokenKind},
+};
+use mdm_store::{
+    PgConnection, StoreError,
+    devices::{self, DeviceFilter, DeviceRef, Page},
+    events,
+};
+use serde_json::Value;
+
+use crate::{
+    channels::ChannelSignal,
+    context::{Actor, Forbidden, OpContext},
+    presence::status_change,
+    services::Services,
+    throttle::Throttled,
+};
+
+mod enroll;
+mod report;
+
+pub use enroll::{Enrolled, Enroller, Enrollment};
+pub use report::DeviceReport;
+
+/// `total` of a list is exact up to this number.
+pub const COUNT_AT_MOST: i64 = 10_000;
+
+/// The largest `hardware_info`, in bytes of JSON.
+const MAX_HARDWARE_INFO: usize = 64 * 1024;
+
+/// Why something about a device was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The caller may not.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// A field is not acceptable.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The organisation has no such device.
+    #[error("there is no such device")]
+    NotFound,
+    /// The hardware uuid is taken.
+    #[error(
+        "a device with this uuid is enrolled; to enrol it anew, which ends its present token, add ?re_enroll=true"
+    )]
+    AlreadyEnrolled,
+    /// The device was unenrolled.
+    #[error("the device was unenrolled")]
+    Unenrolled,
+    /// The enrolment secret does not let the device in.
+    #[error("{0}")]
+    SecretRefused(SecretRefused),
+    /// A device must bring an enrolment secret.
+    #[error("an enrolment secret is needed")]
+    SecretMissing,
+    /// `If-Match` names another version than the present one.
+    #[error("the device was changed in the meantime: read it again and repeat the change")]
+    Stale,
+    /// Too many failures.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The fields to change; `None` leaves a field as it is.
+#[derive(Debug, Default)]
+pub struct DeviceChange {
+    /// A new name.
+    pub hostname: Option<Hostname>,
+    /// A new version of the operating system, or none.
+    pub os_version: Option<Option<String>>,
+    /// All labels anew.
+    pub labels: Option<Labels>,
+    /// The version that the caller saw, from `If-Match`.
+    pub if_version: Option<i64>,
+}
+
+/// A page of a list.
+pub struct Listed<T> {
+    /// The page.
+    pub items: Vec<T>,
+    /// How many match, counted to one more than [`COUNT_AT_MOST`].
+    pub total: i64,
+    /// Whether more follow.
+    pub has_more: bool,
+}
+
+impl<T> Listed<T> {
+    /// Makes a page of `limit` from one that was asked for `limit + 1`.
+    pub(crate) fn cut(mut items: Vec<T>, limit: i64, total: i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        Self {
+            items,
+            total,
+            has_more,
+        }
+    }
+}
+
+impl Services {
+    /// A device of the organisation.
+    pub async fn get_device(
+        &self,
+        ctx: &OpContext,
+        device: &DeviceRef,
+    ) -> Result<Device, DeviceError> {
+        ctx.require(Permission::ReadDevices)?;
+        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        devices::find(&mut conn, ctx.organization_id, device)
+            .await?
+            .ok_or(DeviceError::NotFound)
+    }
+
+    /// A page of the organisation's devices.
+    pub async fn list_devices(
+        &self,
+        ctx: &OpContext,
+        filter: &DeviceFilter,
+        page: Page,
+    ) -> Result<Listed<Device>, DeviceError> {
+        ctx.require(Permission::ReadDevices)?;
+        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        let one_more = Page {
+            limit: page.limit + 1,
+            ..page
+        };
+        let items = devices::list(&mut conn, ctx.organization_id, filter, one_more).await?;
+        let total =
+            devices::count(&mut conn, ctx.organization_id, filter, COUNT_AT_MOST + 1).await?;
+        Ok(Listed::cut(items, page.limit, total))
+    }
+
+    /// Changes what people may change of a device.
+    pub async fn update_device(
+        &self,
+        ctx: &OpContext,
+        device: &DeviceRef,
+        change: DeviceChange,
+    ) -> Result<Device, DeviceError> {
+        ctx.require(Permission::WriteDevices)?;
+        let mut tx = self.begin().await?;
+        let mut device = self.lock_device(&mut tx, ctx, device).await?;
+        if device.status == DeviceStatus::Unenrolled {
+            return Err(DeviceError::Unenrolled);
+        }
+        if change
+            .if_version
+            .is_some_and(|version| version != device.version)
+        {
+            return Err(DeviceError::Stale);
+        }
+        let now = self.now();
+        device.hostname = change.hostname.unwrap_or(device.hostname);
+        device.os_version = change.os_version.unwrap_or(device.os_version);
+        device.labels = change.labels.unwrap_or(device.labels);
+        device.version = devices::update(&mut tx, &device).await?;
+        events::append(&mut tx, now, &device_updated(&device)).await?;
+        self.commit(tx).await?;
+        Ok(device)
+    }
+
+    /// Releases a device: its token stops working at once, its open commands end. Doing it again
+    /// changes nothing.
+    pub async fn unenroll_device(
+        &self,
+        ctx: &OpContext,
+        device: &DeviceRef,
+    ) -> Result<(), DeviceError> {
+        ctx.require(Permission::WriteDevices)?;
+        let mut tx = self.begin().await?;
+        let mut device = self.lock_device(&mut tx, ctx, device).await?;
+        if device.status == DeviceStatus::Unenrolled {
+            return Ok(());
+        }
+        self.end_enrollment(&mut tx, ctx, &mut device).await?;
+        self.commit(tx).await?;
+        self.channels
+            .signal(device.organization_id, device.id, ChannelSignal::Revoked);
+        Ok(())
+    }
+
+    /// A device releases itself, with its own token.
+    pub async fn unenroll_self(&self, ctx: &OpContext) -> Result<(), DeviceError> {
+        let Actor::Device(id) = ctx.actor else {
+            return Err(Forbidden.into());
+        };
+        let system = OpContext::system(ctx.organization_id);
+        self.unenroll_device(&system, &DeviceRef::Id(id)).await
+    }
+
+    async fn end_enrollment(
+        &self,
+        tx: &mut PgConnection,
+        ctx: &OpContext,
+        device: &mut Device,
+    ) -> Result<(), DeviceError> {
+        let now = self.now();
+        let cause = format!("the device was unenrolled by {}", ctx.cause());
+        self.end_open_commands(tx, device.organization_id, device.id, &cause)
+            .await?;
+        events::append(tx, now, &status_change(device, DeviceStatus::Unenrolled)).await?;
+        device.status = DeviceStatus::Unenrolled;
+        device.version = devices::update(tx, device).await?;
+        devices::set_token(tx, device, None).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn lock_device(
+        &self,
+        tx: &mut PgConnection,
+        ctx: &OpContext,
+        device: &DeviceRef,
+    ) -> Result<Device, DeviceError> {
+        let found = devices::find(&mut *tx, ctx.organization_id, device)
+            .await?
+            .ok_or(DeviceError::NotFound)?;
+        devices::lock(tx, ctx.organization_id, found.id)
+            .await?
+            .ok_or(DeviceError::NotFound)
+    }
+
+    /// The device that a token belongs to, seen just now. `None` for an unknown or ended token.
+    pub async fn authenticate_device(&self, presented: &str) -> Result<Option<Device>, StoreError> {
+        let Some(token) = Token::parse(TokenKind::Device, presented) else {
+            return Ok(None);
+        };
+        let mut conn = self.pool.acquire().await?;
+        devices::find_by_token(&mut conn, token.hash()).await
+    }
+}
+
+/// The event of a device whose facts changed.
+pub(crate) fn device_updated(device: &Device) -> NewEvent {
+    let data = EventData::DeviceUpdated {
+        device_id: device.id,
+        hostname: device.hostname.as_str().to_owned(),
+        os_version: device.os_version.clone(),
+        labels: device.labels.clone(),
+        version: device.version,
+    };
+    NewEvent::new(device.organization_id, data)
+}
+
+/// Takes `hardware_info`: an object of at most 64 KiB.
+pub(crate) fn parse_hardware_info(
+    pointer: &str,
+    value: Option<Value>,
+) -> Result<Option<Value>, Invalid> {
+    let Some(value) = value else { return Ok(None) };
+    if !value.is_object() {
+        return Err(Invalid::new(pointer, "WRONG_TYPE", "must be an object"));
+    }
+    if value.to_string().len() > MAX_HARDWARE_INFO {
+        return Err(Invalid::new(
+            pointer,
+            "TOO_LONG",
+            "must have at most 64 KiB as JSON",
+        ));
+    }
+    invalid::no_nul(pointer, &value)?;
+    Ok(Some(value))
+}
+
+/// Takes an optional short text.
+pub(crate) fn parse_optional_text(
+    pointer: &str,
+    value: Option<&str>,
+    max: usize,
+) -> Result<Option<String>, Invalid> {
+    value
+        .map(|text| invalid::text(pointer, text, max))
+        .transpose()
+}
+
+/// What an enrolling device says of itself, checked.
+struct Facts {
+    uuid: HardwareUuid,
+    hostname: Hostname,
+    platform: Platform,
+    os_version: Option<String>,
+    serial_number: Option<String>,
+    hardware_info: Option<Value>,
+    labels: Labels,
+}
+
+impl Facts {
+    fn into_device(self, id: DeviceId, ctx: &OpContext, now: Timestamp) -> Device {
+        Device {
+            id,
+            organization_id: ctx.organization_id,
+            uuid: self.uuid,
+            hostname: self.hostname,
+            platform: self.platform,
+            os_version: self.os_version,
+            serial_number: self.serial_number,
+            status: DeviceStatus::Enrolled,
+            last_seen: None,
+            enrolled_at: now,
+            labels: self.labels,
+            hardware_observed_at: self.hardware_info.as_ref().map(|_| now),
+            hardware_info: self
+                .hardware_info
+                .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+            version: 1,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What the use cases work with.
+
+use std::sync::Arc;
+
+use mdm_core::{Clock, Entropy, Timestamp, devices::CheckinPace};
+use mdm_store::{PgPool, StoreError, Transaction};
+
+use crate::{
+    channels::{CommandWatch, DeviceChannels},
+    passwords::Passwords,
+    presence::Presence,
+    stream::EventWake,
+    throttle::Throttle,
+    tokens::AccessTokens,
+};
+
+/// The use cases and what they work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    pub(crate) pool: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) node: Arc<str>,
+    pub(crate) wake: EventWake,
+    pub(crate) tokens: Arc<AccessTokens>,
+    pub(crate) passwords: Passwords,
+    pub(crate) throttle: Arc<Throttle>,
+    pub(crate) channels: Arc<DeviceChannels>,
+    pub(crate) watch: Arc<CommandWatch>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) pace: CheckinPace,
+}
+
+/// What [`Services::new`] needs from outside.
+pub struct Parts {
+    /// Connections to the database.
+    pub pool: PgPool,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// This node's name in the ledger.
+    pub node: String,
+    /// Wakes the sequencer after commits.
+    pub wake: EventWake,
+    /// Signs and checks access tokens.
+    pub tokens: Arc<AccessTokens>,
+    /// How often devices check in.
+    pub pace: CheckinPace,
+}
+
+impl Services {
+    /// Puts the use cases together.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            pool: parts.pool,
+            passwords: Passwords::new(Arc::clone(&parts.entropy)),
+            clock: parts.clock,
+            entropy: parts.entropy,
+            node: parts.node.into(),
+            wake: parts.wake,
+            tokens: parts.tokens,
+            throttle: Arc::new(Throttle::default()),
+            channels: Arc::new(DeviceChannels::default()),
+            watch: Arc::new(CommandWatch::default()),
+            presence: Arc::new(Presence::default()),
+            pace: parts.pace,
+        }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The channels of the devices that are connected to this node.
+    pub const fn channels(&self) -> &Arc<DeviceChannels> {
+        &self.channels
+    }
+
+    /// Who waits for the end of a command on this node.
+    pub const fn watch(&self) -> &Arc<CommandWatch> {
+        &self.watch
+    }
+
+    /// The access tokens.
+    pub const fn tokens(&self) -> &Arc<AccessTokens> {
+        &self.tokens
+    }
+
+    /// What limits failed attempts.
+    pub const fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
+    }
+
+    /// Asks the database for its version.
+    pub async fn probe_database(&self) -> Result<String, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        mdm_store::organizations::database_version(&mut conn).await
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(self.pool.begin().await?)
+    }
+
+    /// Commits and then wakes the sequencer: the events of the transaction are on their way.
+    pub(crate) async fn commit(&self, transaction: Transaction) -> Result<(), StoreError> {
+        transaction.commit().await?;
+        self.wake.wake();
+        Ok(())
+    }
+}
