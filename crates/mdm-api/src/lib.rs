@@ -18,3 +18,4 @@ pub mod request_id;
 pub mod routes;
 pub mod secret_key;
 pub mod server;
+pub mod trial;

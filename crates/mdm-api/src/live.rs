@@ -84,7 +84,7 @@ impl Default for LiveConfig {
             allowed_origins: Vec::new(),
             seats: SeatLimits::default(),
             limits: Limits::default(),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_mins(1),
             drain: Duration::from_secs(2),
             node: "node".to_owned(),
         }

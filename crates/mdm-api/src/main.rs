@@ -10,6 +10,7 @@ use mdm_api::{
     database::Database,
     logging, secret_key,
     server::Application,
+    trial,
 };
 use mdm_core::{OsEntropy, SystemClock};
 use mdm_service::installation;
@@ -46,7 +47,7 @@ fn fail(code: u8, message: &str) -> ExitCode {
 async fn run(command: Command, loaded: Loaded) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve(loaded).await,
-        Command::Try => serve(loaded).await,
+        Command::Try => try_out(loaded).await,
         Command::Migrate { status, json } => migrate(loaded, status, json).await,
         Command::Config { json } => show(&loaded, json),
         Command::Keys(KeysCommand::Rotate) => rotate_keys(loaded).await,
@@ -69,6 +70,20 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     };
     say(&format!("listening on {}", application.url()));
     Ok(application.run(stop).await?)
+}
+
+async fn try_out(loaded: Loaded) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let state_dir = loaded.settings.data_dir.join("try-agent");
+    let Some(application) = build(loaded, &stop).await? else {
+        return Ok(());
+    };
+    say(&format!("listening on {}", application.url()));
+    let trial = trial::Trial::new(&application, state_dir);
+    let trying = tokio::spawn(trial.run(stop.clone()));
+    let served = application.run(stop).await;
+    trying.await??;
+    Ok(served?)
 }
 
 /// Builds the server; `None` if it was told to stop in the meantime.

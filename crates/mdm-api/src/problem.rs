@@ -276,14 +276,12 @@ impl From<DeviceError> for ApiError {
                 Self::conflict("DEVICE_ALREADY_ENROLLED", error.to_string())
             }
             DeviceError::Unenrolled => Self::conflict("DEVICE_UNENROLLED", error.to_string()),
-            DeviceError::SecretRefused(SecretRefused::Unknown) => {
-                Self::unauthorized("ENROLLMENT_SECRET_UNKNOWN", error.to_string())
-            }
             DeviceError::SecretRefused(refused) => {
                 let code = match refused {
+                    SecretRefused::Unknown => "ENROLLMENT_SECRET_UNKNOWN",
                     SecretRefused::Revoked => "ENROLLMENT_SECRET_REVOKED",
                     SecretRefused::Expired => "ENROLLMENT_SECRET_EXPIRED",
-                    SecretRefused::UsedUp | SecretRefused::Unknown => "ENROLLMENT_SECRET_USED_UP",
+                    SecretRefused::UsedUp => "ENROLLMENT_SECRET_USED_UP",
                 };
                 Self::new(
                     StatusCode::FORBIDDEN,

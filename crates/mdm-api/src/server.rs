@@ -187,7 +187,9 @@ impl Application {
                 tracing::info!("stopping");
                 self.state.stopping.cancel();
                 self.state.live.drain().await;
-                let _drained = tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS), handle.stop(true)).await;
+                // The server has to be polled to do what its handle asks for.
+                let stopped = async { tokio::join!(handle.stop(true), &mut serving) };
+                let _drained = tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS + 1), stopped).await;
                 Ok(())
             }
         };

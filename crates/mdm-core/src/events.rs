@@ -176,6 +176,11 @@ pub enum EventData {
     },
 }
 
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
 fn status_or_empty<S: serde::Serializer>(
     status: &Option<DeviceStatus>,
     serializer: S,

@@ -225,38 +225,26 @@ impl Shard {
                 continue;
             }
             let bytes = frames.iter().map(Bytes::len).sum();
-            members.retain(
-                |member| match member.offer(now, &frames, bytes, &self.limits) {
-                    Offer::Wake(waker) => {
-                        self.counters.count_delivered(frames.len());
-                        wakers.extend(waker);
-                        true
-                    }
-                    Offer::Later => {
-                        self.counters.count_delivered(frames.len());
-                        state.marked.push(Rc::clone(member));
-                        true
-                    }
-                    Offer::Queued => {
-                        self.counters.count_delivered(frames.len());
-                        true
-                    }
+            members.retain(|member| {
+                let offer = member.offer(now, &frames, bytes, &self.limits);
+                match offer {
+                    Offer::Wake(waker) => wakers.extend(waker),
+                    Offer::Later => state.marked.push(Rc::clone(member)),
+                    Offer::Queued => {}
                     Offer::Full => {
                         fall_behind(member, first.cursor().offset);
                         state.behind.push(Rc::clone(member));
-                        false
+                        return false;
                     }
-                    Offer::Gone => false,
-                },
-            );
+                    Offer::Gone => return false,
+                }
+                self.counters.count_delivered(frames.len());
+                true
+            });
         }
         // Those that were behind before may have waited for just these events.
-        wakers.extend(
-            state
-                .behind
-                .iter()
-                .filter_map(|connection| connection.waker()),
-        );
+        let waiting = state.behind.iter();
+        wakers.extend(waiting.filter_map(|connection| connection.waker()));
         drop(guard);
         for waker in wakers {
             waker.wake();
@@ -343,8 +331,9 @@ impl Shard {
             true
         });
         drop(guard);
-        slow.iter()
-            .for_each(|connection| self.close_slow(connection, now));
+        for connection in slow {
+            self.close_slow(&connection, now);
+        }
     }
 
     /// The log has a new history, of which the shard will be told what follows `position`. Every

@@ -149,10 +149,6 @@ pub enum ClusterError {
         "PostgreSQL (process {pid}) did not stop; end it by hand (`kill -KILL {pid}`) before the next start"
     )]
     Stop { pid: u32 },
-
-    /// A background task ended by panic, which is a defect.
-    #[error("internal fault while {0}")]
-    Task(&'static str),
 }
 
 impl ClusterError {

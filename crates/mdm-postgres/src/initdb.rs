@@ -1,20 +1,27 @@
 //! Making a new cluster.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::Durability;
 use crate::binaries::Binaries;
 use crate::error::{ClusterError, file};
 use crate::location::Location;
+use crate::process;
 
 /// The superuser of every embedded cluster.
 pub(crate) const SUPERUSER: &str = "mobius";
 /// Clusters in the making; one that was interrupted never gets the name `data`.
 const UNFINISHED: &str = "data.new.";
+/// How long the processes of an interrupted attempt may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Sorts by code point, the same on every machine; `C` is for systems without it.
 const LOCALES: [&str; 2] = ["C.UTF-8", "C"];
 
@@ -45,7 +52,7 @@ pub(crate) async fn initialise(
     binaries: &Binaries,
     durability: Durability,
 ) -> Result<(), ClusterError> {
-    remove_unfinished(&location.base);
+    remove_unfinished(location).await;
     let unfinished = tempfile::Builder::new()
         .prefix(UNFINISHED)
         .tempdir_in(&location.base)
@@ -73,18 +80,39 @@ pub(crate) async fn initialise(
     })
 }
 
-/// What is left of earlier attempts is only in the way of the disk space.
-fn remove_unfinished(base: &Path) {
-    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        if entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(UNFINISHED))
-            && let Err(error) = fs::remove_dir_all(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "cannot remove an unfinished database");
+/// Removes what is left of earlier attempts, and first ends those that are still at work: `initdb`
+/// goes on when its server was killed.
+async fn remove_unfinished(location: &Location) {
+    for path in unfinished(&location.base) {
+        let is_at_work =
+            |line: &[Vec<u8>]| line.iter().any(|part| part == path.as_os_str().as_bytes());
+        for initdb in process::find(location.account.uid, is_at_work).unwrap_or_default() {
+            initdb.signal(Signal::KILL);
+            initdb.exited_within(PATIENCE).await;
+        }
+        // Its own helper ends by itself, now that nobody feeds it.
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = fs::remove_dir_all(&path) {
+            if Instant::now() > deadline {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished database");
+                break;
+            }
+            tokio::time::sleep(PATIENCE / 20).await;
         }
     }
+}
+
+fn unfinished(base: &Path) -> Vec<PathBuf> {
+    fs::read_dir(base)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.as_bytes().starts_with(UNFINISHED.as_bytes())
+        })
+        .map(|entry| entry.path())
+        .collect()
 }
 
 async fn run(

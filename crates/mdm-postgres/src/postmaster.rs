@@ -273,7 +273,11 @@ impl Postmaster {
     /// no server is left whose memory they could damage.
     async fn end_orphans(&self) {
         let title = format!("postgres: {}: ", self.cluster_name);
-        let orphans = process::titled(&title, self.account.uid).unwrap_or_default();
+        let is_titled = |line: &[Vec<u8>]| {
+            line.first()
+                .is_some_and(|first| first.starts_with(title.as_bytes()))
+        };
+        let orphans = process::find(self.account.uid, is_titled).unwrap_or_default();
         let deadline = Instant::now() + ORPHANS;
         for orphan in orphans {
             let left = deadline.saturating_duration_since(Instant::now());

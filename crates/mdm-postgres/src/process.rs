@@ -142,8 +142,8 @@ pub(crate) fn command_line(pid: u32, uid: u32) -> Option<Vec<Vec<u8>>> {
     Some(line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
 }
 
-/// The processes of user `uid` whose title begins with `title`.
-pub(crate) fn titled(title: &str, uid: u32) -> io::Result<Vec<Process>> {
+/// The processes of user `uid` whose command line meets `condition`.
+pub(crate) fn find(uid: u32, condition: impl Fn(&[Vec<u8>]) -> bool) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -157,10 +157,7 @@ pub(crate) fn titled(title: &str, uid: u32) -> io::Result<Vec<Process>> {
         let Some(process) = Process::open(pid) else {
             continue;
         };
-        let is_titled = command_line(pid, uid)
-            .and_then(|line| line.into_iter().next())
-            .is_some_and(|first| first.starts_with(title.as_bytes()));
-        if is_titled {
+        if command_line(pid, uid).is_some_and(|line| condition(&line)) {
             found.push(process);
         }
     }

@@ -190,6 +190,33 @@ impl Services {
         found.map(|found| found.user).ok_or(AuthError::NotSignedIn)
     }
 
+    /// A session of the installation's first administrator, for the server's own trial of itself.
+    pub async fn first_administrator(&self) -> Result<(OpContext, SecretString), AuthError> {
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        let user = users::first_administrator(&mut tx)
+            .await?
+            .ok_or(AuthError::NotSignedIn)?;
+        let session_id = SessionId::new(self.clock.as_ref(), self.entropy.as_ref());
+        sessions::insert(&mut tx, user.organization_id, session_id, user.id, now).await?;
+        let (token, _) = self
+            .tokens
+            .sign(user.organization_id, user.id, session_id, user.role)?;
+        self.commit(tx).await?;
+        let actor = Actor::User {
+            user_id: user.id,
+            session_id,
+            role: user.role,
+        };
+        Ok((
+            OpContext {
+                actor,
+                organization_id: user.organization_id,
+            },
+            token.into(),
+        ))
+    }
+
     async fn issue(
         &self,
         conn: &mut PgConnection,

@@ -61,7 +61,7 @@ pub struct EventStream {
 
 impl EventStream {
     /// How long events are kept unless configured otherwise.
-    pub const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+    pub const KEEP: Duration = Duration::from_hours(7 * 24);
 
     /// Finds the log's head. From here on no event is missed: clients may be accepted.
     pub async fn start(parts: StreamParts) -> Result<Self, StoreError> {

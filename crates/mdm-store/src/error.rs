@@ -31,7 +31,11 @@ pub enum StoreError {
 
 impl StoreError {
     /// Names a value that cannot be read.
-    pub(crate) fn corrupt(table: &'static str, column: &'static str, row: impl ToString) -> Self {
+    pub(crate) fn corrupt(
+        table: &'static str,
+        column: &'static str,
+        row: impl std::fmt::Display,
+    ) -> Self {
         Self::Corrupt {
             table,
             column,

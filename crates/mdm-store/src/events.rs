@@ -6,7 +6,11 @@ mod read;
 mod sequence;
 
 pub use listen::{Heard, Listener, connect_alone, in_time};
-use mdm_core::{Timestamp, events::NewEvent};
+use mdm_core::{
+    Timestamp,
+    events::NewEvent,
+    ids::{DeviceId, GroupId},
+};
 use mdm_events::Cursor;
 pub use read::{Page, PageQuery, count_after, read_after, read_page};
 pub use sequence::{
@@ -94,8 +98,8 @@ impl OutboxRows {
             rows.organization_ids.push(event.organization_id.uuid());
             rows.kinds.push(data.kind().as_str());
             rows.audiences.push(data.audience().code());
-            rows.device_ids.push(data.device_id().map(|id| id.uuid()));
-            rows.group_ids.push(data.group_id().map(|id| id.uuid()));
+            rows.device_ids.push(data.device_id().map(DeviceId::uuid));
+            rows.group_ids.push(data.group_id().map(GroupId::uuid));
             rows.payloads.push(serde_json::to_string(data)?);
         }
         Ok(rows)

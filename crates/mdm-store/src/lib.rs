@@ -8,7 +8,6 @@
 
 pub mod commands;
 pub mod devices;
-pub mod embedded;
 pub mod enrollment_secrets;
 pub mod error;
 pub mod events;

@@ -192,3 +192,30 @@ pub async fn find_by_name(
         Ok(None)
     }
 }
+
+/// The administrator that the first start made, as long as there is one who may sign in.
+pub async fn first_administrator(conn: &mut PgConnection) -> Result<Option<User>, StoreError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        r#"
+        SELECT organization_id,
+               id,
+               email,
+               name,
+               role,
+               password_hash,
+               disabled_at,
+               created_at,
+               updated_at
+          FROM users
+         WHERE role = 'admin'
+           AND disabled_at IS NULL
+         ORDER BY created_at, id
+         LIMIT 1
+        "#
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| UserWithPassword::try_from(row).map(|found| found.user))
+        .transpose()
+}

@@ -16,6 +16,7 @@ use mdm_events::{
 use mdm_proto::{Timestamp as WireTimestamp, channel::close, events::Welcome};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::{HEARTBEAT, socket::SocketHandle};
 
@@ -31,9 +32,12 @@ pub(super) struct Client {
     connection: Rc<Connection>,
     claims: RefCell<AccessClaims>,
     expiry_announced: Cell<bool>,
+    welcomed: Cell<bool>,
     last_heard: Cell<Instant>,
     next_heartbeat: Cell<Instant>,
     socket: Option<SocketHandle>,
+    opened: Notify,
+    gone: Notify,
 }
 
 impl Client {
@@ -49,10 +53,23 @@ impl Client {
             connection,
             claims: RefCell::new(claims),
             expiry_announced: Cell::new(false),
+            welcomed: Cell::new(false),
             last_heard: Cell::new(now),
             next_heartbeat: Cell::new(now + HEARTBEAT),
             socket,
+            opened: Notify::new(),
+            gone: Notify::new(),
         }
+    }
+
+    /// The transport has ended.
+    pub(super) fn left(&self) {
+        self.gone.notify_one();
+    }
+
+    /// Waits for the end of the transport.
+    pub(super) async fn gone(&self) {
+        self.gone.notified().await;
     }
 
     pub(super) const fn connection(&self) -> &Rc<Connection> {
@@ -85,6 +102,11 @@ impl Client {
         self.connection.send(now, control(kind, at, &data));
     }
 
+    /// Waits for the welcome: nothing is said before it, and so nothing is listened to.
+    pub(super) async fn opened(&self) {
+        self.opened.notified().await;
+    }
+
     /// Queues the first message.
     pub(super) fn welcome(&self, at: Timestamp, cursor: Cursor, replayed: Option<u64>) {
         let welcome = Welcome {
@@ -96,6 +118,9 @@ impl Client {
             token_expires_at: WireTimestamp(self.claims.borrow().expires_at),
         };
         self.tell("welcome", at, &welcome);
+        self.welcomed.set(true);
+        self.heard();
+        self.opened.notify_one();
     }
 
     /// Does what time asks for. Called every second.
@@ -104,6 +129,9 @@ impl Client {
             if now.saturating_duration_since(since) > CLOSING_PATIENCE {
                 self.socket.inspect(|socket| socket.abort());
             }
+            return;
+        }
+        if !self.welcomed.get() {
             return;
         }
         if now.saturating_duration_since(self.last_heard.get()) > silence {

@@ -26,6 +26,10 @@ pub(super) async fn listen(
         .max_frame_size(MAX_MESSAGE)
         .aggregate_continuations()
         .max_continuation_size(MAX_MESSAGE);
+    tokio::select! {
+        () = client.opened() => {}
+        () = client.gone() => return,
+    }
     let mut mistakes = 0_u32;
     while let Some(message) = messages.recv().await {
         let Ok(message) = message else {
@@ -59,8 +63,10 @@ pub(super) async fn listen(
             }
         }
     }
-    // The session must live until the close frame is out: without it the body would end.
-    while client.connection().closing_since().is_some() && messages.recv().await.is_some() {}
+    // Without the session the body would end, with the close frame still in the queue.
+    if client.connection().closing_since().is_some() {
+        client.gone().await;
+    }
 }
 
 /// The client closed and gets its close frame back (RFC 6455, section 7.4.1).

@@ -21,7 +21,8 @@ use rustix::{
 /// look healthy for long. The kernel doubles the figure.
 const SEND_BUFFER: usize = 48 * 1024;
 
-/// After this long without progress the kernel gives up on a peer, should all else fail.
+/// After this long without progress the kernel gives up on a peer. It stands behind
+/// [`SocketHandle::abort`], which a container's system-call filter may forbid.
 const USER_TIMEOUT_MILLIS: u32 = 30_000;
 
 /// The descriptor of a connection's socket. Good while the connection's response body lives, in
@@ -29,9 +30,13 @@ const USER_TIMEOUT_MILLIS: u32 = 30_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SocketHandle(RawFd);
 
-/// Notes the socket of a new connection; for `HttpServer::on_connect`.
+/// Notes the socket of a new connection, and limits how long its peer may take nothing; for
+/// `HttpServer::on_connect`.
 pub fn on_connect(connection: &dyn Any, extensions: &mut Extensions) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        if let Err(error) = sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MILLIS) {
+            tracing::debug!(%error, "a connection has no limit to its time without progress");
+        }
         extensions.insert(SocketHandle(stream.as_raw_fd()));
     }
 }
@@ -41,8 +46,7 @@ impl SocketHandle {
     pub(super) fn tune(self) {
         let tuned = self.duplicate().and_then(|socket| {
             sockopt::set_tcp_nodelay(&socket, true)?;
-            sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
-            sockopt::set_tcp_user_timeout(&socket, USER_TIMEOUT_MILLIS)
+            sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)
         });
         if let Err(error) = tuned {
             tracing::debug!(%error, "a subscriber's socket keeps the system's settings");

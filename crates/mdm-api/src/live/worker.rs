@@ -80,6 +80,7 @@ impl Worker {
     pub(super) fn leave(&self, client: &Client) {
         self.shard.leave(client.connection());
         self.clients.borrow_mut().remove(&client.id);
+        client.left();
     }
 
     /// Makes room between the present and the events that will follow: the client missed

@@ -56,11 +56,11 @@ fn shard(position: u64, limits: Limits) -> Shard {
 
 /// Takes what the transport would take, and tells the events' offsets (zero: a control frame).
 fn read(shard: &Shard, connection: &Rc<Connection>, now: Instant, most: usize) -> Vec<u64> {
-    let mut context = Context::from_waker(Waker::noop());
+    let context = Context::from_waker(Waker::noop());
     let mut offsets = Vec::new();
     let mut pauses = 0;
     while offsets.len() < most {
-        match shard.poll_frame(connection, now, &mut context) {
+        match shard.poll_frame(connection, now, &context) {
             Poll::Ready(Some(frame)) => offsets.push(offset_of(&frame)),
             Poll::Ready(None) => break,
             // A long scan pauses to let others have their turn.
@@ -190,15 +190,12 @@ fn a_reader_that_stops_is_closed_after_ten_seconds_and_no_other() {
     assert!(reader.closing_since().is_none() && idle.closing_since().is_none());
     assert_eq!(shard.counters().slow(), 1);
     // Nothing but the close frame is left for it.
-    let mut context = Context::from_waker(Waker::noop());
-    let Poll::Ready(Some(frame)) = shard.poll_frame(&stuck, late, &mut context) else {
+    let context = Context::from_waker(Waker::noop());
+    let Poll::Ready(Some(frame)) = shard.poll_frame(&stuck, late, &context) else {
         panic!("no close frame");
     };
     assert_eq!(&frame[2..4], &4409_u16.to_be_bytes());
-    assert_eq!(
-        shard.poll_frame(&stuck, late, &mut context),
-        Poll::Ready(None)
-    );
+    assert_eq!(shard.poll_frame(&stuck, late, &context), Poll::Ready(None));
 }
 
 #[test]

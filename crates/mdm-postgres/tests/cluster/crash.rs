@@ -99,19 +99,23 @@ async fn a_recorded_process_number_that_was_given_to_another_process_is_no_obsta
         (!is_running(pid)).then_some(())
     })
     .await;
-    // This test's own number stands for the reused one.
+    // The server process of another cluster: it runs as the same user, and it is no relative.
+    let other_place = crate::support::place();
+    let other = start(other_place.path()).await;
+    let reused = other.postmaster_pid().unwrap().to_string();
     for file in [
         pid_file(place.path()),
         place.path().join("postgres/run/.s.PGSQL.5432.lock"),
     ] {
         let text = fs::read_to_string(&file).unwrap();
-        let reused = text.replacen(&pid.to_string(), &std::process::id().to_string(), 1);
-        fs::write(&file, reused).unwrap();
+        fs::write(&file, text.replacen(&pid.to_string(), &reused, 1)).unwrap();
     }
 
     let cluster = start(place.path()).await;
     assert_eq!(read_row(&cluster).await, 42);
+    assert_eq!(other.postmaster_pid().unwrap().to_string(), reused);
     cluster.stop().await.unwrap();
+    other.stop().await.unwrap();
 }
 
 #[tokio::test]

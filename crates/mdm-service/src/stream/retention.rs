@@ -6,7 +6,7 @@ use mdm_core::Clock;
 use mdm_store::{PgPool, events};
 use tokio_util::sync::CancellationToken;
 
-const EVERY: Duration = Duration::from_secs(3600);
+const EVERY: Duration = Duration::from_hours(1);
 
 pub(super) async fn run(
     pool: PgPool,
@@ -23,7 +23,7 @@ pub(super) async fn run(
             match events::drop_partitions(&pool, before).await {
                 Ok(0) => {}
                 Ok(dropped) => {
-                    tracing::info!(dropped, %before, "old parts of the log were dropped")
+                    tracing::info!(dropped, %before, "old parts of the log were dropped");
                 }
                 Err(error) => tracing::warn!(%error, "old events stay until the next hour"),
             }

@@ -31,14 +31,13 @@ struct LogRow {
 
 impl LogRow {
     fn read(self, epoch: Epoch) -> Result<LogEvent, StoreError> {
-        let audience = Audience::from_code(self.audience)
-            .ok_or_else(|| StoreError::corrupt("event_log", "audience", self.offset))?;
         Ok(LogEvent::new(Record {
             cursor: epoch.at(unsigned("event_log", self.offset)?),
             organization_id: OrganizationId::from_uuid(self.organization_id),
-            // During an upgrade of several nodes a newer one may write kinds that are not known.
+            // During an upgrade of several nodes a newer one may write kinds and audiences that
+            // are not known here. Such an event is for nobody, and must not hold up the others.
             kind: self.kind.parse().ok(),
-            audience,
+            audience: Audience::from_code(self.audience).unwrap_or(Audience::Internal),
             device_id: self.device_id.map(DeviceId::from_uuid),
             group_id: self.group_id.map(GroupId::from_uuid),
             at: self.created_at,

@@ -1,0 +1,117 @@
+//! Reaching the server: by the channel, else by check-ins, for as long as the agent runs.
+
+mod backoff;
+mod channel;
+mod polling;
+
+use std::sync::Arc;
+
+use mdm_client::Client;
+use mdm_proto::inventory::SystemInfo;
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AgentError, Config, StateDir, clock,
+    executor::{Executor, News},
+    journal::Journal,
+    platform,
+    status::{Contact, Link},
+};
+use backoff::Backoff;
+
+/// How long what runs may take to end when the agent is stopped.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+const NEWS_WAITING: usize = 256;
+
+/// Runs the agent until it is told to stop, or the server says that the device was unenrolled.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentError> {
+    let state = StateDir::open(&config.state_dir)?;
+    let _lock = state.lock()?;
+    let identity = state.identity()?.ok_or(AgentError::NotEnrolled)?;
+    let client = Client::new(identity.server.clone(), Some(identity.token()))?;
+    let journal = Journal::open(&state.file("journal.db"))?;
+    let (sender, news) = mpsc::channel(NEWS_WAITING);
+    let poll_only = config.poll_only;
+    let executor = Executor::start(journal.clone(), Arc::new(config), sender).await?;
+    tracing::info!(server = %identity.server, device_id = %identity.device_id, "running");
+    let mut link = Connection { client, journal, executor, news, state, stop, told: None, next_checkin: None };
+    let ended = if poll_only { link.poll().await } else { link.connect_and_poll().await };
+    Contact::note(&link.state, Link::None, ended.as_ref().err().map(ToString::to_string));
+    link.executor.stop(STOP_PATIENCE).await;
+    ended
+}
+
+struct Connection {
+    client: Client,
+    journal: Journal,
+    executor: Executor,
+    news: mpsc::Receiver<News>,
+    state: StateDir,
+    stop: CancellationToken,
+    /// What the server was told of this machine last, without what changes by itself.
+    told: Option<Value>,
+    next_checkin: Option<tokio::time::Instant>,
+}
+
+/// Why a way to the server ended.
+enum End {
+    /// The agent is to stop.
+    Stop,
+    /// The device was unenrolled.
+    Unenrolled,
+    /// It broke; try again.
+    Broken(String),
+    /// The agent itself cannot go on.
+    Failed(AgentError),
+}
+
+impl From<AgentError> for End {
+    fn from(error: AgentError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Connection {
+    async fn connect_and_poll(&mut self) -> Result<(), AgentError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let mut ended = self.hold_channel(&mut backoff).await;
+            if let End::Broken(reason) = &ended {
+                Contact::note(&self.state, Link::None, Some(reason.clone()));
+                tracing::warn!(reason, "no channel to the server; trying again");
+                ended = self.check_in_if_due().await.err().unwrap_or(ended);
+            }
+            match ended {
+                End::Stop => return Ok(()),
+                End::Unenrolled => return Err(AgentError::Unenrolled),
+                End::Failed(error) => return Err(error),
+                End::Broken(_) => {}
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep(backoff.pause())).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What this machine is, if the server was told something else.
+    async fn news_of_machine(&self) -> Result<Option<(SystemInfo, Value)>, AgentError> {
+        let info = tokio::task::spawn_blocking(|| platform::system_info(clock::now())).await.map_err(|_| AgentError::CutOff)?;
+        let lasting = lasting(&info);
+        Ok((self.told.as_ref() != Some(&lasting)).then_some((info, lasting)))
+    }
+}
+
+/// The facts without those that change by themselves.
+fn lasting(info: &SystemInfo) -> Value {
+    let mut lasting = info.clone();
+    lasting.observed_at = chrono::DateTime::UNIX_EPOCH.into();
+    lasting.uptime_seconds = 0;
+    lasting.memory.available_bytes = 0;
+    lasting.memory.swap_free_bytes = 0;
+    for disk in &mut lasting.disks {
+        disk.available_bytes = 0;
+    }
+    serde_json::to_value(lasting).unwrap_or_default()
+}

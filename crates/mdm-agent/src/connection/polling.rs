@@ -1,0 +1,91 @@
+//! Check-ins: where there is no channel.
+
+use mdm_proto::device_side::CheckinRequest;
+use tokio::time::{Duration, Instant};
+
+use super::{Connection, End, channel::end_of};
+use crate::{
+    AgentError,
+    clock::now,
+    connection::backoff::Backoff,
+    executor::Taken,
+    status::{Contact, Link},
+};
+
+/// A check-in carries at most this many outcomes.
+const OUTCOMES_AT_ONCE: usize = 50;
+/// Outcomes that came in the meantime are told this soon.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Connection {
+    /// Checks in again and again, and holds no channel.
+    pub(super) async fn poll(&mut self) -> Result<(), AgentError> {
+        let mut backoff = Backoff::default();
+        let stop = self.stop.clone();
+        loop {
+            let pause = match self.check_in().await {
+                Ok(pause) => {
+                    backoff.reset();
+                    pause
+                }
+                Err(End::Stop) => return Ok(()),
+                Err(End::Unenrolled) => return Err(AgentError::Unenrolled),
+                Err(End::Failed(error)) => return Err(error),
+                Err(End::Broken(reason)) => {
+                    tracing::warn!(reason, "the check-in failed; trying again");
+                    Contact::note(&self.state, Link::None, Some(reason));
+                    backoff.pause()
+                }
+            };
+            let mut due = Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep_until(due) => break,
+                    // Something is to be told: not at once, so that what ends together goes together.
+                    Some(_) = self.news.recv() => due = due.min(Instant::now() + SOON),
+                }
+            }
+        }
+    }
+
+    /// Checks in if the time has come that the server asked for.
+    pub(super) async fn check_in_if_due(&mut self) -> Result<(), End> {
+        if self.next_checkin.is_some_and(|due| due > Instant::now()) {
+            return Ok(());
+        }
+        let pause = self.check_in().await?;
+        self.next_checkin = Some(Instant::now() + pause);
+        Ok(())
+    }
+
+    /// Says what there is to say and takes what there is to do; gives the pause until the next.
+    async fn check_in(&mut self) -> Result<Duration, End> {
+        let machine = self.news_of_machine().await?;
+        let command_results = self.journal.with(|ledger| ledger.unsent(OUTCOMES_AT_ONCE)).await?;
+        let request = CheckinRequest {
+            os_version: None,
+            system_info: machine.as_ref().and_then(|(info, _)| serde_json::to_value(info).ok()),
+            command_results,
+        };
+        let stop = self.stop.clone();
+        let answer = match stop.run_until_cancelled(self.client.check_in(&request)).await {
+            None => return Err(End::Stop),
+            Some(answer) => answer.map_err(|error| end_of(&error))?,
+        };
+        Contact::note(&self.state, Link::Polling, None);
+        if let Some((_, lasting)) = machine {
+            self.told = Some(lasting);
+        }
+        for ack in answer.command_acks {
+            self.acknowledge(ack).await?;
+        }
+        let reconcile = answer.reconcile;
+        let mut more_to_tell = !self.journal.with(move |ledger| ledger.reconcile(&reconcile, now())).await?.is_empty();
+        for command in answer.commands {
+            more_to_tell |= matches!(self.executor.take(command).await?, Taken::Ended(_));
+        }
+        let asked = Duration::from_secs(answer.next_checkin_seconds.clamp(1, 86_400).unsigned_abs());
+        Ok(if more_to_tell { SOON } else { asked })
+    }
+}

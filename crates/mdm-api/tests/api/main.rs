@@ -1,0 +1,11 @@
+//! The API from outside: a real server on a free port, a real PostgreSQL with a database per test.
+#![cfg(test)]
+
+mod access;
+mod app;
+mod auth;
+mod commands;
+mod devices;
+mod enrollment;
+mod malformed;
+mod system;

@@ -1,0 +1,9 @@
+//! The real binaries against each other.
+#![cfg(test)]
+
+mod events;
+#[cfg(feature = "slow")]
+mod kills;
+mod main_job;
+mod processes;
+mod startup;
