@@ -6,4 +6,6 @@ mod events;
 mod kills;
 mod main_job;
 mod processes;
+mod results;
 mod startup;
+mod trial;

@@ -12,7 +12,7 @@ use mdm_testkit::{binary, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A command without the settings of whoever runs the tests.
 pub fn bare(program: &str) -> Command {
@@ -33,25 +33,24 @@ pub struct Server {
     pub url: String,
     pub data_dir: PathBuf,
     pub password: Option<String>,
+    settings: Vec<(String, String)>,
     child: Child,
     client: reqwest::Client,
 }
 
 impl Server {
-    pub fn start(data_dir: &Path) -> Self {
-        Self::start_at(data_dir, "127.0.0.1:0")
-    }
 
-    /// Starts at an address; the process has ended when this fails, and shows what it said.
-    pub fn start_at(data_dir: &Path, address: &str) -> Self {
-        let (child, url, password) = launch(data_dir, address);
+    /// Starts on a free port, with settings in the environment.
+    pub fn start(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let settings: Vec<_> = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (child, url, password) = launch(data_dir, "127.0.0.1:0", &settings);
         let client = mdm_client::http_client(Duration::from_secs(30)).unwrap();
-        Self { url, data_dir: data_dir.to_owned(), password, child, client }
+        Self { url, data_dir: data_dir.to_owned(), password, settings, child, client }
     }
 
     /// Starts again at the same address, after a stop or a kill.
     pub fn restart(&mut self) {
-        let (child, url, password) = launch(&self.data_dir, &self.address());
+        let (child, url, password) = launch(&self.data_dir, &self.address(), &self.settings);
         (self.child, self.url, self.password) = (child, url, password);
     }
 
@@ -164,15 +163,27 @@ impl Server {
 }
 
 /// Starts the process and waits until it serves.
-fn launch(data_dir: &Path, address: &str) -> (Child, String, Option<String>) {
+fn launch(data_dir: &Path, address: &str, settings: &[(String, String)]) -> (Child, String, Option<String>) {
     std::fs::create_dir_all(data_dir).unwrap();
     let log = data_dir.join("server.log");
-    let stderr: File = OpenOptions::new().create(true).append(true).open(&log).unwrap();
+    let stderr: File = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .unwrap();
     let mut command = bare("mdm-api");
-    command.arg("--data-dir").arg(data_dir).args(["--listen", address]).stdout(Stdio::piped()).stderr(stderr);
-    let mut child = command.spawn().unwrap();
+    command
+        .arg("--data-dir")
+        .arg(data_dir)
+        .args(["--listen", address])
+        .stdout(Stdio::piped())
+        .stderr(stderr);
+    let mut child = command.envs(settings.iter().cloned()).spawn().unwrap();
     let mut password = None;
-    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+    for line in BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+    {
         if let Some(rest) = line.strip_prefix("password: ") {
             password = rest.split(' ').next().map(str::to_owned);
         }
@@ -181,7 +192,10 @@ fn launch(data_dir: &Path, address: &str) -> (Child, String, Option<String>) {
         }
     }
     child.wait().unwrap();
-    panic!("the server did not start: {}", std::fs::read_to_string(log).unwrap_or_default());
+    panic!(
+        "the server did not start: {}",
+        std::fs::read_to_string(log).unwrap_or_default()
+    );
 }
 
 impl Drop for Server {
@@ -309,8 +323,13 @@ pub struct Site {
 
 impl Site {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With settings in the environment.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         let directory = mdm_testkit::postgres::temp_directory().unwrap();
-        let server = Server::start(&directory.path().join("data"));
+        let server = Server::start(&directory.path().join("data"), settings);
         let password = server.password.clone().unwrap();
         let token = server.login(&password).await;
         Self {

@@ -133,7 +133,7 @@ async fn a_rotated_key_signs_new_tokens_and_the_old_ones_stay_good() {
         .to_owned();
     mdm_testkit::wait_until(
         "the new key is published",
-        std::time::Duration::from_secs(60),
+        std::time::Duration::from_mins(1),
         async || {
             let keys = site.server.get("/.well-known/jwks.json", "").await;
             keys["keys"]

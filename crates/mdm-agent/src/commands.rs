@@ -28,7 +28,9 @@ pub async fn execute(command: &DeliveredCommand, config: &Config) -> CommandOutc
         "run_osquery" => run_osquery::execute(&command.parameters).await,
         "run_script" => run_script::execute(command, config).await,
         "restart" | "shutdown" | "lock" | "wipe" => power::execute(command, config).await,
-        other => CommandOutcome::Failed(format!("{other} is not supported by this version of the agent")),
+        other => CommandOutcome::Failed(format!(
+            "{other} is not supported by this version of the agent"
+        )),
     }
 }
 
@@ -37,11 +39,17 @@ fn check_allowed(kind: &str, config: &Config) -> Result<(), CommandOutcome> {
     if config.allow.contains(kind) {
         return Ok(());
     }
-    let refusal = format!("{kind} is not allowed by this agent's configuration (start it with --allow {kind})");
+    let refusal = format!(
+        "{kind} is not allowed by this agent's configuration (start it with --allow {kind})"
+    );
     Err(CommandOutcome::Failed(refusal))
 }
 
 /// A whole number among the parameters, brought within its bounds.
 fn number(parameters: &Value, name: &str, default: u64, least: u64, most: u64) -> u64 {
-    parameters.get(name).and_then(Value::as_u64).unwrap_or(default).clamp(least, most)
+    parameters
+        .get(name)
+        .and_then(Value::as_u64)
+        .unwrap_or(default)
+        .clamp(least, most)
 }

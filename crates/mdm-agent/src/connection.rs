@@ -9,7 +9,10 @@ use std::sync::Arc;
 use mdm_client::Client;
 use mdm_proto::inventory::SystemInfo;
 use serde_json::Value;
-use tokio::{sync::mpsc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +27,9 @@ use backoff::Backoff;
 /// How long what runs may take to end when the agent is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 const NEWS_WAITING: usize = 256;
+/// A channel that held this long was a good one: the pauses after it begin anew. Two agents with one
+/// identity, which take each other's place, never get that far.
+const HELD_WELL: Duration = Duration::from_secs(30);
 
 /// Runs the agent until it is told to stop, or the server says that the device was unenrolled.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentError> {
@@ -36,9 +42,26 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
     let poll_only = config.poll_only;
     let executor = Executor::start(journal.clone(), Arc::new(config), sender).await?;
     tracing::info!(server = %identity.server, device_id = %identity.device_id, "running");
-    let mut link = Connection { client, journal, executor, news, state, stop, told: None, next_checkin: None };
-    let ended = if poll_only { link.poll().await } else { link.connect_and_poll().await };
-    Contact::note(&link.state, Link::None, ended.as_ref().err().map(ToString::to_string));
+    let mut link = Connection {
+        client,
+        journal,
+        executor,
+        news,
+        state,
+        stop,
+        told: None,
+        next_checkin: None,
+    };
+    let ended = if poll_only {
+        link.poll().await
+    } else {
+        Box::pin(link.connect_and_poll()).await
+    };
+    Contact::note(
+        &link.state,
+        Link::None,
+        ended.as_ref().err().map(ToString::to_string),
+    );
     link.executor.stop(STOP_PATIENCE).await;
     ended
 }
@@ -52,7 +75,7 @@ struct Connection {
     stop: CancellationToken,
     /// What the server was told of this machine last, without what changes by itself.
     told: Option<Value>,
-    next_checkin: Option<tokio::time::Instant>,
+    next_checkin: Option<Instant>,
 }
 
 /// Why a way to the server ended.
@@ -77,7 +100,11 @@ impl Connection {
     async fn connect_and_poll(&mut self) -> Result<(), AgentError> {
         let mut backoff = Backoff::default();
         loop {
-            let mut ended = self.hold_channel(&mut backoff).await;
+            let begun = Instant::now();
+            let mut ended = Box::pin(self.hold_channel()).await;
+            if begun.elapsed() > HELD_WELL {
+                backoff.reset();
+            }
             if let End::Broken(reason) = &ended {
                 Contact::note(&self.state, Link::None, Some(reason.clone()));
                 tracing::warn!(reason, "no channel to the server; trying again");
@@ -89,15 +116,30 @@ impl Connection {
                 End::Failed(error) => return Err(error),
                 End::Broken(_) => {}
             }
-            if self.stop.run_until_cancelled(tokio::time::sleep(backoff.pause())).await.is_none() {
+            if self.pause(backoff.pause()).await.is_none() {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Waits before the next attempt; `None` if the agent is to stop. What ends in the meantime is
+    /// in the journal, and makes the next check-in due.
+    async fn pause(&mut self, pause: Duration) -> Option<()> {
+        let over = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep_until(over) => return Some(()),
+                Some(_) = self.news.recv() => self.next_checkin = None,
             }
         }
     }
 
     /// What this machine is, if the server was told something else.
     async fn news_of_machine(&self) -> Result<Option<(SystemInfo, Value)>, AgentError> {
-        let info = tokio::task::spawn_blocking(|| platform::system_info(clock::now())).await.map_err(|_| AgentError::CutOff)?;
+        let info = tokio::task::spawn_blocking(|| platform::system_info(clock::now()))
+            .await
+            .map_err(|_cut_off| AgentError::CutOff)?;
         let lasting = lasting(&info);
         Ok((self.told.as_ref() != Some(&lasting)).then_some((info, lasting)))
     }

@@ -27,7 +27,8 @@ pub struct EnrollOptions {
 pub async fn enroll(config: &Config, options: EnrollOptions) -> Result<Identity, AgentError> {
     let state = StateDir::open(&config.state_dir)?;
     let _lock = state.lock()?;
-    if let Some(identity) = state.identity()?
+    let former = state.identity()?;
+    if let Some(identity) = &former
         && !options.re_enroll
     {
         return Err(AgentError::Enrolled(identity.server.to_string()));
@@ -36,7 +37,9 @@ pub async fn enroll(config: &Config, options: EnrollOptions) -> Result<Identity,
         Some(uuid) => uuid,
         None => own_uuid(&state)?,
     };
-    let info = tokio::task::spawn_blocking(|| platform::system_info(clock::now())).await.map_err(|_| AgentError::CutOff)?;
+    let info = tokio::task::spawn_blocking(|| platform::system_info(clock::now()))
+        .await
+        .map_err(|_cut_off| AgentError::CutOff)?;
     let request = EnrollRequest {
         uuid: uuid.clone(),
         hostname: info.hostname.clone(),
@@ -48,13 +51,24 @@ pub async fn enroll(config: &Config, options: EnrollOptions) -> Result<Identity,
         labels: Some(options.labels),
     };
     let client = Client::new(options.server.clone(), None)?;
-    let enrolled = client.enroll_self(&request, options.re_enroll).await.map_err(|error| match error.code() {
-        Some("DEVICE_ALREADY_ENROLLED") => AgentError::UuidTaken(uuid.clone()),
-        _ => AgentError::Server(error),
-    })?;
-    // What an earlier identity was told is nothing to this one.
-    state.forget()?;
-    let identity = Identity::new(options.server, enrolled.device.id, uuid, enrolled.device_token);
+    let enrolled = client
+        .enroll_self(&request, options.re_enroll)
+        .await
+        .map_err(|error| match error.code() {
+            Some("DEVICE_ALREADY_ENROLLED") => AgentError::UuidTaken(uuid.clone()),
+            _ => AgentError::Server(error),
+        })?;
+    // The same device goes on with its journal, which knows what was run already; what another
+    // identity was told is nothing to this one.
+    if former.is_none_or(|former| former.device_id != enrolled.device.id) {
+        state.forget()?;
+    }
+    let identity = Identity::new(
+        options.server,
+        enrolled.device.id,
+        uuid,
+        enrolled.device_token,
+    );
     state.save_identity(&identity)?;
     Ok(identity)
 }

@@ -51,16 +51,28 @@ pub enum Taken {
 
 impl Executor {
     /// Starts the lanes with what an earlier agent left to do.
-    pub async fn start(journal: Journal, config: Arc<Config>, news: mpsc::Sender<News>) -> Result<Self, AgentError> {
+    pub async fn start(
+        journal: Journal,
+        config: Arc<Config>,
+        news: mpsc::Sender<News>,
+    ) -> Result<Self, AgentError> {
         let left = journal.with(|ledger| ledger.recover(now())).await?;
         let (mut lanes, mut tasks) = (HashMap::new(), JoinSet::new());
         for lane in LANES {
             let (sender, receiver) = mpsc::channel(LANE_LENGTH);
             lanes.insert(lane, sender);
-            let worker = Worker { journal: journal.clone(), config: Arc::clone(&config), news: news.clone() };
+            let worker = Worker {
+                journal: journal.clone(),
+                config: Arc::clone(&config),
+                news: news.clone(),
+            };
             tasks.spawn(worker.run(receiver));
         }
-        let executor = Self { journal, lanes, tasks };
+        let executor = Self {
+            journal,
+            lanes,
+            tasks,
+        };
         for command in left {
             executor.queue(command);
         }
@@ -72,19 +84,30 @@ impl Executor {
     }
 
     fn queue(&self, command: DeliveredCommand) {
-        let sent = self.lane(&command.lane).map(|lane| lane.try_send(command));
-        if matches!(sent, Some(Err(_)) | None) {
+        let place = self
+            .lane(&command.lane)
+            .and_then(|lane| lane.try_reserve().ok());
+        if let Some(place) = place {
+            place.send(command);
+        } else {
             tracing::warn!("a lane is full: what is left runs after the next start");
         }
     }
 
     /// Takes a delivery: journals it, then queues it.
     pub async fn take(&self, command: DeliveredCommand) -> Result<Taken, AgentError> {
-        let Some(place) = self.lane(&command.lane).and_then(|lane| lane.try_reserve().ok()) else {
+        let Some(place) = self
+            .lane(&command.lane)
+            .and_then(|lane| lane.try_reserve().ok())
+        else {
             return Ok(Taken::Full);
         };
         let noted = command.clone();
-        match self.journal.with(move |ledger| ledger.receive(&noted, now())).await? {
+        match self
+            .journal
+            .with(move |ledger| ledger.receive(&noted, now()))
+            .await?
+        {
             Receipt::New => {
                 place.send(command);
                 Ok(Taken::Queued)
@@ -118,7 +141,9 @@ impl Worker {
                     let _ending = self.news.send(News::Ended(id)).await;
                 }
                 Ok(false) => {}
-                Err(error) => tracing::error!(command = %id, %error, "a command could not be journalled and was not run"),
+                Err(error) => {
+                    tracing::error!(command = %id, %error, "a command could not be journalled and was not run");
+                }
             }
         }
     }
@@ -127,23 +152,42 @@ impl Worker {
     async fn carry_out(&self, command: DeliveredCommand) -> Result<bool, AgentError> {
         let id = command.id;
         if command.expires_at.0 <= now() {
-            let late = outcome(id, CommandOutcome::Failed("expired on the device before it was begun".to_owned()));
-            self.journal.with(move |ledger| ledger.finish(&late, now())).await?;
+            let late = outcome(
+                id,
+                CommandOutcome::Failed("expired on the device before it was begun".to_owned()),
+            );
+            self.journal
+                .with(move |ledger| ledger.finish(&late, now()))
+                .await?;
             return Ok(true);
         }
         // On the disk before anything is done: after a crash this is what is known.
-        if !self.journal.with(move |ledger| ledger.start(id, now())).await? {
+        if !self
+            .journal
+            .with(move |ledger| ledger.start(id, now()))
+            .await?
+        {
             return Ok(false);
         }
         tracing::info!(command = %id, kind = command.command, "begun");
         if command.lane != "query" {
             let _ending = self.news.send(News::Running(id)).await;
         }
-        let done = commands::execute(&command, &self.config).await;
-        let is_inventory = command.command == "refresh_inventory" && matches!(done, CommandOutcome::Completed(_));
+        let (config, is_refresh) = (
+            Arc::clone(&self.config),
+            command.command == "refresh_inventory",
+        );
+        // A task of its own: a fault in one command must not end its lane.
+        let running = tokio::spawn(async move { commands::execute(&command, &config).await });
+        let done = running.await.unwrap_or_else(|fault| {
+            CommandOutcome::Failed(format!("the agent's own fault: {fault}"))
+        });
+        let is_inventory = is_refresh && matches!(done, CommandOutcome::Completed(_));
         let ended = bounded(outcome(id, done));
         tracing::info!(command = %id, status = ended.status, "ended");
-        self.journal.with(move |ledger| ledger.finish(&ended, now())).await?;
+        self.journal
+            .with(move |ledger| ledger.finish(&ended, now()))
+            .await?;
         if is_inventory {
             let _ending = self.news.send(News::Inventory).await;
         }
@@ -153,21 +197,39 @@ impl Worker {
 
 fn outcome(command_id: Uuid, outcome: CommandOutcome) -> CommandResult {
     match outcome {
-        CommandOutcome::Completed(result) => {
-            CommandResult { command_id, status: "completed".to_owned(), result: Some(result), error: None }
-        }
+        CommandOutcome::Completed(result) => CommandResult {
+            command_id,
+            status: "completed".to_owned(),
+            result: Some(result),
+            error: None,
+        },
         CommandOutcome::Failed(error) => {
             // Texts of programs may hold anything; the server stores no U+0000.
-            CommandResult { command_id, status: "failed".to_owned(), result: None, error: Some(error.replace('\0', "\u{fffd}")) }
+            CommandResult {
+                command_id,
+                status: "failed".to_owned(),
+                result: None,
+                error: Some(error.replace('\0', "\u{fffd}")),
+            }
         }
     }
 }
 
 fn bounded(outcome: CommandResult) -> CommandResult {
-    let length = outcome.result.as_ref().map_or(0, |result| result.to_string().len());
+    let length = outcome
+        .result
+        .as_ref()
+        .map_or(0, |result| result.to_string().len());
     if length <= MAX_RESULT_BYTES {
         return outcome;
     }
-    let error = format!("the result is too large: {length} bytes, and at most {MAX_RESULT_BYTES} can be sent");
-    CommandResult { status: "failed".to_owned(), result: None, error: Some(error), ..outcome }
+    let error = format!(
+        "the result is too large: {length} bytes, and at most {MAX_RESULT_BYTES} can be sent"
+    );
+    CommandResult {
+        status: "failed".to_owned(),
+        result: None,
+        error: Some(error),
+        ..outcome
+    }
 }

@@ -7,6 +7,8 @@
 //! ```
 
 use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -43,6 +45,17 @@ pub struct Journal(Arc<Mutex<Connection>>);
 impl Journal {
     /// Opens the journal, making it if it is missing.
     pub fn open(path: &Path) -> Result<Self, AgentError> {
+        // For the owner alone, like everything in the state directory; SQLite's other files follow.
+        let made = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path);
+        made.map_err(|error| AgentError::State {
+            path: path.to_owned(),
+            error,
+        })?;
         let connection = Connection::open(path)?;
         // FULL: what was written is on the disk before the next step.
         connection.execute_batch(
@@ -77,9 +90,13 @@ impl Journal {
     }
 
     /// Works with the file on this thread.
-    pub fn now<T>(&self, work: impl FnOnce(&Ledger<'_>) -> Result<T, rusqlite::Error>) -> Result<T, rusqlite::Error> {
+    pub fn now<T>(
+        &self,
+        work: impl FnOnce(&Ledger<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, rusqlite::Error> {
         let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let done = work(&Ledger(&transaction))?;
         transaction.commit()?;
         Ok(done)
@@ -91,15 +108,28 @@ pub struct Ledger<'a>(&'a Connection);
 
 impl Ledger<'_> {
     /// Notes a delivery before anything is done about it.
-    pub fn receive(&self, command: &DeliveredCommand, at: DateTime<Utc>) -> Result<Receipt, rusqlite::Error> {
+    pub fn receive(
+        &self,
+        command: &DeliveredCommand,
+        at: DateTime<Utc>,
+    ) -> Result<Receipt, rusqlite::Error> {
         let found = self.state_of(command.id)?;
         match found.as_deref() {
-            Some("finished") => Ok(self.outcome(command.id)?.map_or(Receipt::InProgress, Receipt::Ended)),
+            Some("finished") => Ok(self
+                .outcome(command.id)?
+                .map_or(Receipt::InProgress, Receipt::Ended)),
             Some("refused") => Ok(Receipt::Refused),
             Some(_) => Ok(Receipt::InProgress),
             None => {
                 let delivery = serde_json::to_string(command).unwrap_or_default();
-                self.insert(command.id, &delivery, &command.command, &command.lane, "received", at)?;
+                self.insert(
+                    command.id,
+                    &delivery,
+                    &command.command,
+                    &command.lane,
+                    "received",
+                    at,
+                )?;
                 Ok(Receipt::New)
             }
         }
@@ -115,7 +145,11 @@ impl Ledger<'_> {
     }
 
     /// Notes what came of a command.
-    pub fn finish(&self, outcome: &CommandResult, at: DateTime<Utc>) -> Result<(), rusqlite::Error> {
+    pub fn finish(
+        &self,
+        outcome: &CommandResult,
+        at: DateTime<Utc>,
+    ) -> Result<(), rusqlite::Error> {
         self.0.execute(
             "UPDATE commands
                 SET state = 'finished', status = ?2, result = ?3, error = ?4, changed_at = ?5
@@ -142,7 +176,11 @@ impl Ledger<'_> {
 
     /// The server asks what became of destructive commands. One that never came is noted as never
     /// to be run, and reported so.
-    pub fn reconcile(&self, ids: &[Uuid], at: DateTime<Utc>) -> Result<Vec<CommandResult>, rusqlite::Error> {
+    pub fn reconcile(
+        &self,
+        ids: &[Uuid],
+        at: DateTime<Utc>,
+    ) -> Result<Vec<CommandResult>, rusqlite::Error> {
         let mut outcomes = Vec::new();
         for &id in ids {
             if self.state_of(id)?.is_none() {
@@ -158,7 +196,12 @@ impl Ledger<'_> {
     }
 
     /// The server has taken note of how a command ended, or never will.
-    pub fn acknowledge(&self, id: Uuid, status: &str, at: DateTime<Utc>) -> Result<(), rusqlite::Error> {
+    pub fn acknowledge(
+        &self,
+        id: Uuid,
+        status: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), rusqlite::Error> {
         self.0.execute(
             "UPDATE commands SET acknowledged = 1, changed_at = ?3 WHERE id = ?1 AND status = ?2",
             params![id.to_string(), status, at.timestamp()],
@@ -172,16 +215,21 @@ impl Ledger<'_> {
             "SELECT id, status, result, error FROM commands
               WHERE acknowledged = 0 AND status IS NOT NULL ORDER BY position LIMIT ?1",
         )?;
-        let rows = statement.query_map(params![i64::try_from(limit).unwrap_or(i64::MAX)], outcome_of)?;
+        let rows = statement.query_map(
+            params![i64::try_from(limit).unwrap_or(i64::MAX)],
+            outcome_of,
+        )?;
         rows.collect()
     }
 
     /// Whose outcomes the server does not know yet, oldest first.
-    pub fn unsent_ids(&self) -> Result<Vec<Uuid>, rusqlite::Error> {
-        let mut statement =
-            self.0.prepare("SELECT id FROM commands WHERE acknowledged = 0 AND status IS NOT NULL ORDER BY position")?;
-        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-        rows.map(|id| id.map(|id| id.parse().unwrap_or_default())).collect()
+    pub fn unsent_ids(&self, limit: i64) -> Result<Vec<Uuid>, rusqlite::Error> {
+        let mut statement = self.0.prepare(
+            "SELECT id FROM commands WHERE acknowledged = 0 AND status IS NOT NULL ORDER BY position LIMIT ?1",
+        )?;
+        let rows = statement.query_map(params![limit], |row| row.get::<_, String>(0))?;
+        rows.map(|id| id.map(|id| id.parse().unwrap_or_default()))
+            .collect()
     }
 
     /// What came of a command.
@@ -195,16 +243,14 @@ impl Ledger<'_> {
             .optional()
     }
 
-    /// How many outcomes the server does not know yet.
-    pub fn count_unsent(&self) -> Result<i64, rusqlite::Error> {
-        self.0.query_row("SELECT count(*) FROM commands WHERE acknowledged = 0 AND status IS NOT NULL", [], |row| row.get(0))
-    }
-
     /// Tidies up after the agent that ran before, however it ended, and gives what is to be run, in
     /// the order of its arrival. What was begun and only asks is run again; what was begun and
     /// changes things is not.
     pub fn recover(&self, at: DateTime<Utc>) -> Result<Vec<DeliveredCommand>, rusqlite::Error> {
-        self.0.execute("UPDATE commands SET state = 'received' WHERE state = 'started' AND lane = 'query'", [])?;
+        self.0.execute(
+            "UPDATE commands SET state = 'received' WHERE state = 'started' AND lane = 'query'",
+            [],
+        )?;
         self.0.execute(
             "UPDATE commands SET state = 'finished', status = 'unknown', changed_at = ?1,
                     error = 'the agent ended while it carried this out; whether it took effect cannot be known'
@@ -221,17 +267,36 @@ impl Ledger<'_> {
             "DELETE FROM commands WHERE acknowledged = 1 AND changed_at < ?1",
             params![(at - REMEMBER).timestamp()],
         )?;
-        let mut statement = self.0.prepare("SELECT delivery FROM commands WHERE state = 'received' ORDER BY position")?;
+        let mut statement = self
+            .0
+            .prepare("SELECT delivery FROM commands WHERE state = 'received' ORDER BY position")?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
         let deliveries: Result<Vec<String>, _> = rows.collect();
-        Ok(deliveries?.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+        Ok(deliveries?
+            .iter()
+            .filter_map(|text| serde_json::from_str(text).ok())
+            .collect())
     }
 
     fn state_of(&self, id: Uuid) -> Result<Option<String>, rusqlite::Error> {
-        self.0.query_row("SELECT state FROM commands WHERE id = ?1", params![id.to_string()], |row| row.get(0)).optional()
+        self.0
+            .query_row(
+                "SELECT state FROM commands WHERE id = ?1",
+                params![id.to_string()],
+                |row| row.get(0),
+            )
+            .optional()
     }
 
-    fn insert(&self, id: Uuid, delivery: &str, kind: &str, lane: &str, state: &str, at: DateTime<Utc>) -> Result<(), rusqlite::Error> {
+    fn insert(
+        &self,
+        id: Uuid,
+        delivery: &str,
+        kind: &str,
+        lane: &str,
+        state: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), rusqlite::Error> {
         self.0.execute(
             "INSERT INTO commands (id, position, delivery, kind, lane, state, changed_at)
              VALUES (?1, (SELECT coalesce(max(position), 0) + 1 FROM commands), ?2, ?3, ?4, ?5, ?6)",

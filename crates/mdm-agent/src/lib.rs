@@ -52,7 +52,9 @@ pub enum AgentError {
     )]
     UuidTaken(String),
     /// The device was unenrolled.
-    #[error("the device was unenrolled, or enrolled anew elsewhere: its token is not valid any more. Enrol it again to go on")]
+    #[error(
+        "the device was unenrolled, or enrolled anew elsewhere: its token is not valid any more. Enrol it again to go on"
+    )]
     Unenrolled,
     /// Another agent runs on this state directory.
     #[error("another agent runs on {}", .0.display())]

@@ -1,4 +1,8 @@
 //! The `mdm-agent` binary. Exit codes: 0 done, 1 failed, 2 wrong usage.
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments of the arguments are the help that people read"
+)]
 
 use std::{
     io::{IsTerminal, Read, Write},
@@ -23,7 +27,12 @@ struct Cli {
     #[arg(long, env = "MDM_AGENT_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// What is logged
-    #[arg(long, env = "MDM_AGENT_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "MDM_AGENT_LOG_LEVEL",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     log_level: String,
     #[command(subcommand)]
     command: Command,
@@ -32,9 +41,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Enrol this machine.
-    Enroll(Enroll),
+    Enroll(EnrollArguments),
     /// Run until Ctrl-C or SIGTERM.
-    Run(Run),
+    Run(RunArguments),
     /// Tell whether this machine is enrolled and reaches its server.
     Status {
         /// As JSON.
@@ -46,7 +55,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Enroll {
+struct EnrollArguments {
     /// The server, such as https://mdm.example.org
     #[arg(long, env = "MDM_AGENT_SERVER", value_name = "URL")]
     server: Url,
@@ -65,7 +74,7 @@ struct Enroll {
 }
 
 #[derive(Debug, Args)]
-struct Run {
+struct RunArguments {
     /// Obey these commands too, which are refused otherwise: run_script, restart, shutdown, lock, wipe
     #[arg(long, env = "MDM_AGENT_ALLOW", value_delimiter = ',', value_name = "COMMAND,…",
           value_parser = ["run_script", "restart", "shutdown", "lock", "wipe"])]
@@ -80,7 +89,9 @@ struct Run {
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
-    text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "must have the form key=value".to_owned())
+    text.split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "must have the form key=value".to_owned())
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -90,7 +101,10 @@ async fn main() -> ExitCode {
         say_error(&error);
         return ExitCode::from(2);
     }
-    let config = Config { state_dir: cli.state_dir.unwrap_or_else(default_state_dir), ..Config::default() };
+    let config = Config {
+        state_dir: cli.state_dir.unwrap_or_else(default_state_dir),
+        ..Config::default()
+    };
     match carry_out(cli.command, config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -119,11 +133,19 @@ async fn carry_out(command: Command, config: Config) -> Result<(), AgentError> {
                 re_enroll: options.re_enroll,
             };
             let identity = mdm_agent::enroll(&config, options).await?;
-            say(&format!("enrolled as {} (uuid {})", identity.device_id, identity.uuid));
+            say(&format!(
+                "enrolled as {} (uuid {})",
+                identity.device_id, identity.uuid
+            ));
         }
         Command::Run(run) => {
             let allow = run.allow.into_iter().collect();
-            let config = Config { allow, destructive_exec: run.destructive_exec, poll_only: run.poll_only, ..config };
+            let config = Config {
+                allow,
+                destructive_exec: run.destructive_exec,
+                poll_only: run.poll_only,
+                ..config
+            };
             mdm_agent::run(config, stop_on_signal()?).await?;
         }
         Command::Status { json } => show(&status::status(&config)?, json),
@@ -141,7 +163,10 @@ fn read_secret(given: String) -> Result<SecretString, AgentError> {
     }
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);
-    read.map_err(|error| AgentError::State { path: "standard input".into(), error })?;
+    read.map_err(|error| AgentError::State {
+        path: "standard input".into(),
+        error,
+    })?;
     Ok(text.trim().to_owned().into())
 }
 
@@ -151,20 +176,35 @@ fn show(status: &status::Status, json: bool) {
         return;
     }
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    say(&format!("enrolled         {}", if status.enrolled { "yes" } else { "no" }));
-    say(&format!("running          {}", if status.running { "yes" } else { "no" }));
+    say(&format!(
+        "enrolled         {}",
+        if status.enrolled { "yes" } else { "no" }
+    ));
+    say(&format!(
+        "running          {}",
+        if status.running { "yes" } else { "no" }
+    ));
     say(&format!("server           {}", or_none(&status.server)));
     say(&format!("device id        {}", or_none(&status.device_id)));
     say(&format!("uuid             {}", or_none(&status.uuid)));
     if let Some(contact) = &status.contact {
-        say(&format!("last contact     {:?} since {}", contact.link, contact.since));
-        say(&format!("last error       {}", or_none(&contact.last_error)));
+        say(&format!(
+            "last contact     {:?} since {}",
+            contact.link, contact.since
+        ));
+        say(&format!(
+            "last error       {}",
+            or_none(&contact.last_error)
+        ));
     }
     say(&format!("pending results  {}", status.pending_results));
 }
 
 fn stop_on_signal() -> Result<CancellationToken, AgentError> {
-    let failed = |error| AgentError::State { path: "signals".into(), error };
+    let failed = |error| AgentError::State {
+        path: "signals".into(),
+        error,
+    };
     let stop = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -183,19 +223,33 @@ fn default_state_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/mobius-agent");
     }
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let base = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
     base.unwrap_or_else(std::env::temp_dir).join("mobius-agent")
 }
 
 fn init_log(level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level {level:?} cannot be read: {error}"))?;
+    let filter = EnvFilter::try_new(level)
+        .map_err(|error| format!("--log-level {level:?} cannot be read: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     let terminal = std::io::stderr().is_terminal();
     let result = if terminal {
-        registry.with(fmt::layer().with_writer(std::io::stderr)).try_init()
+        registry
+            .with(fmt::layer().with_writer(std::io::stderr))
+            .try_init()
     } else {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     };
     result.map_err(|error| error.to_string())
 }

@@ -4,7 +4,12 @@
 mod linux;
 
 #[cfg(target_os = "linux")]
-pub use linux::{OsRelease, hardware, hardware_uuid, kernel_release, node_name, os_release, system_info, uptime_seconds};
+pub use linux::{
+    OsRelease, hardware, hardware_uuid, kernel_release, node_name, os_release, system_info,
+    uptime_seconds,
+};
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("this version of the agent runs on Linux; other systems need a module in src/platform");
+compile_error!(
+    "this version of the agent runs on Linux; other systems need a module in src/platform"
+);

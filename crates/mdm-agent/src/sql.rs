@@ -54,7 +54,12 @@ pub fn query(sql: &str, time: Duration) -> Result<OsqueryResult, QueryError> {
         Failure::Query(error) => error,
     })?;
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(OsqueryResult { query: sql.to_owned(), columns, rows, duration_ms })
+    Ok(OsqueryResult {
+        query: sql.to_owned(),
+        columns,
+        rows,
+        duration_ms,
+    })
 }
 
 fn open(deadline: Instant) -> Result<Connection, rusqlite::Error> {
@@ -72,8 +77,14 @@ fn open(deadline: Instant) -> Result<Connection, rusqlite::Error> {
 /// Reading, and nothing else.
 fn authorize(context: AuthContext<'_>) -> Authorization {
     match context.action {
-        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => Authorization::Allow,
-        AuthAction::Function { function_name } if !function_name.eq_ignore_ascii_case("load_extension") => Authorization::Allow,
+        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => {
+            Authorization::Allow
+        }
+        AuthAction::Function { function_name }
+            if !function_name.eq_ignore_ascii_case("load_extension") =>
+        {
+            Authorization::Allow
+        }
         _ => Authorization::Deny,
     }
 }
@@ -93,9 +104,13 @@ type Rows = (Vec<String>, Vec<Map<String, Value>>);
 
 fn rows(connection: &Connection, sql: &str) -> Result<Rows, Failure> {
     let mut batch = Batch::new(connection, sql);
-    let mut statement = batch.next()?.ok_or_else(|| Failure::Query(QueryError::Sql("there is no statement".to_owned())))?;
+    let mut statement = batch
+        .next()?
+        .ok_or_else(|| Failure::Query(QueryError::Sql("there is no statement".to_owned())))?;
     if batch.next()?.is_some() {
-        return Err(Failure::Query(QueryError::Sql("one statement at a time".to_owned())));
+        return Err(Failure::Query(QueryError::Sql(
+            "one statement at a time".to_owned(),
+        )));
     }
     let columns = unique(statement.column_names());
     let (mut found, mut rows, mut bytes) = (Vec::new(), statement.query([])?, 0_usize);
@@ -138,9 +153,20 @@ fn to_json(value: ValueRef<'_>) -> Value {
         ValueRef::Integer(number) => number.into(),
         ValueRef::Real(number) => number.into(),
         // The server stores no U+0000.
-        ValueRef::Text(text) => String::from_utf8_lossy(text).replace('\0', "\u{fffd}").into(),
-        ValueRef::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text)
+            .replace('\0', "\u{fffd}")
+            .into(),
+        ValueRef::Blob(bytes) => hex(bytes).into(),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn size(value: &Value) -> usize {

@@ -32,7 +32,12 @@ pub struct Identity {
 impl Identity {
     /// Puts an identity together.
     pub const fn new(server: Url, device_id: Uuid, uuid: String, device_token: String) -> Self {
-        Self { server, device_id, uuid, device_token }
+        Self {
+            server,
+            device_id,
+            uuid,
+            device_token,
+        }
     }
 
     /// The device token.
@@ -52,8 +57,15 @@ pub struct RunLock(#[expect(dead_code, reason = "the lock is the open file")] Fi
 impl StateDir {
     /// Opens the directory, making it if it is missing, for its owner alone.
     pub fn open(path: &Path) -> Result<Self, AgentError> {
-        let failed = |error| AgentError::State { path: path.to_owned(), error };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let failed = |error| AgentError::State {
+            path: path.to_owned(),
+            error,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         Ok(Self(path.to_owned()))
     }
@@ -66,7 +78,12 @@ impl StateDir {
     /// Takes the directory for this process, as long as the lock is held.
     pub fn lock(&self) -> Result<RunLock, AgentError> {
         let path = self.file("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let file = file.map_err(|error| AgentError::State { path, error })?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(RunLock(file)),
@@ -77,9 +94,14 @@ impl StateDir {
     /// The identity, if the machine is enrolled.
     pub fn identity(&self) -> Result<Option<Identity>, AgentError> {
         let path = self.file("identity.json");
-        let failed = |error| AgentError::State { path: path.clone(), error };
+        let failed = |error| AgentError::State {
+            path: path.clone(),
+            error,
+        };
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| failed(error.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
@@ -88,17 +110,28 @@ impl StateDir {
     /// Writes the identity.
     pub fn save_identity(&self, identity: &Identity) -> Result<(), AgentError> {
         let path = self.file("identity.json");
-        let failed = |error| AgentError::State { path: path.clone(), error };
+        let failed = |error| AgentError::State {
+            path: path.clone(),
+            error,
+        };
         let bytes = serde_json::to_vec_pretty(identity).map_err(|error| failed(error.into()))?;
         write_whole(&path, &bytes).map_err(failed)
     }
 
     /// Forgets who this machine was: identity and journal.
     pub fn forget(&self) -> Result<(), AgentError> {
-        for name in ["identity.json", "journal.db", "journal.db-wal", "journal.db-shm", "status.json"] {
+        for name in [
+            "identity.json",
+            "journal.db",
+            "journal.db-wal",
+            "journal.db-shm",
+            "status.json",
+        ] {
             let path = self.file(name);
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(AgentError::State { path, error }),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(AgentError::State { path, error });
+                }
                 _ => {}
             }
         }
@@ -109,7 +142,12 @@ impl StateDir {
 /// Writes a file beside, flushes it, and moves it into place: readers see the old or the new one.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -125,7 +163,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("a/b")).unwrap();
         assert!(state.identity().unwrap().is_none());
-        let identity = Identity::new("http://localhost".parse().unwrap(), Uuid::nil(), "u".to_owned(), "mdmd_x".to_owned());
+        let identity = Identity::new(
+            "http://localhost".parse().unwrap(),
+            Uuid::nil(),
+            "u".to_owned(),
+            "mdmd_x".to_owned(),
+        );
         state.save_identity(&identity).unwrap();
         assert_eq!(state.identity().unwrap().unwrap().uuid, "u");
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -31,8 +31,14 @@ pub struct Contact {
 impl Contact {
     /// Notes how the server is reached. That it cannot be noted must not stop the agent.
     pub fn note(state: &StateDir, link: Link, last_error: Option<String>) {
-        let contact = Self { link, since: clock::now().into(), last_error };
-        let written = serde_json::to_vec(&contact).map_err(std::io::Error::from).and_then(|bytes| write_whole(&state.file("status.json"), &bytes));
+        let contact = Self {
+            link,
+            since: clock::now().into(),
+            last_error,
+        };
+        let written = serde_json::to_vec(&contact)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| write_whole(&state.file("status.json"), &bytes));
         if let Err(error) = written {
             tracing::warn!(%error, "cannot write status.json");
         }
@@ -55,7 +61,7 @@ pub struct Status {
     /// How the server was reached last.
     pub contact: Option<Contact>,
     /// Outcomes of commands that the server does not know yet.
-    pub pending_results: i64,
+    pub pending_results: usize,
 }
 
 /// Reads the state directory.
@@ -63,14 +69,26 @@ pub fn status(config: &Config) -> Result<Status, AgentError> {
     let state = StateDir::open(&config.state_dir)?;
     let identity = state.identity()?;
     let running = state.lock().is_err();
-    let contact = std::fs::read(state.file("status.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let contact = std::fs::read(state.file("status.json"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let journal = state.file("journal.db");
-    let pending_results = if journal.exists() { Journal::open(&journal)?.now(|ledger| ledger.count_unsent())? } else { 0 };
+    let pending_results = if journal.exists() {
+        Journal::open(&journal)?
+            .now(|ledger| ledger.unsent_ids(i64::MAX))?
+            .len()
+    } else {
+        0
+    };
     Ok(Status {
         enrolled: identity.is_some(),
         running,
-        server: identity.as_ref().map(|identity| identity.server.to_string()),
-        device_id: identity.as_ref().map(|identity| identity.device_id.to_string()),
+        server: identity
+            .as_ref()
+            .map(|identity| identity.server.to_string()),
+        device_id: identity
+            .as_ref()
+            .map(|identity| identity.device_id.to_string()),
         uuid: identity.map(|identity| identity.uuid),
         contact,
         pending_results,

@@ -62,6 +62,8 @@ pub struct Settings {
     pub metrics_token: Option<SecretString>,
     /// Web origins, beside the server's own, from which browsers may open the event stream.
     pub allowed_origins: Vec<String>,
+    /// How long events are kept, in days; dropped by whole partitions, so some stay longer.
+    pub event_retention_days: i64,
     /// How many event connections one user may have on this node.
     pub event_connections_per_user: usize,
     /// How many event connections one address may have on this node.
@@ -96,6 +98,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("heartbeat_seconds", Kind::Number),
     ("metrics_token", Kind::Secret),
     ("allowed_origins", Kind::List),
+    ("event_retention_days", Kind::Number),
     ("event_connections_per_user", Kind::Number),
     ("event_connections_per_address", Kind::Number),
 ];
@@ -122,6 +125,7 @@ fn defaults() -> Figment {
         .merge(Serialized::default("checkin_interval_seconds", 60))
         .merge(Serialized::default("heartbeat_seconds", 30))
         .merge(Serialized::default("allowed_origins", Vec::<String>::new()))
+        .merge(Serialized::default("event_retention_days", 7))
         .merge(Serialized::default("event_connections_per_user", 100))
         .merge(Serialized::default("event_connections_per_address", 1_000))
 }
@@ -239,6 +243,7 @@ fn check(settings: &Settings) -> Result<(), ConfigError> {
         10,
         1_000_000,
     )?;
+    within("event_retention_days", settings.event_retention_days, 1, 3_650)?;
     if settings.secret_key.is_some() && settings.secret_key_file.is_some() {
         return Err(ConfigError::Wrong(
             "secret_key and secret_key_file: give one of them, not both".to_owned(),

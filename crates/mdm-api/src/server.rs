@@ -115,7 +115,7 @@ impl Application {
             wake,
             clock: Arc::clone(&clock),
             observers: vec![Box::new(ServiceObserver::new(services.clone()))],
-            keep: EventStream::KEEP,
+            keep: Duration::from_hours(24 * settings.event_retention_days.unsigned_abs()),
         })
         .await?;
         // Sessions that ended between the first reading and the stream's start.

@@ -8,14 +8,27 @@ use crate::{Client, ClientError, http::done};
 
 impl Client {
     /// Signs in with an e-mail address or a name.
-    pub async fn login(&self, name: &str, password: SecretString) -> Result<TokenResponse, ClientError> {
-        let body = LoginRequest { email: None, username: Some(name.to_owned()), password: password.expose_secret().to_owned() };
+    pub async fn login(
+        &self,
+        name: &str,
+        password: SecretString,
+    ) -> Result<TokenResponse, ClientError> {
+        let body = LoginRequest {
+            email: None,
+            username: Some(name.to_owned()),
+            password: password.expose_secret().to_owned(),
+        };
         self.post("/api/v1/auth/login", &body).await
     }
 
     /// Exchanges a refresh token, which works once, for a new pair.
-    pub async fn refresh(&self, refresh_token: &SecretString) -> Result<TokenResponse, ClientError> {
-        let body = RefreshRequest { refresh_token: refresh_token.expose_secret().to_owned() };
+    pub async fn refresh(
+        &self,
+        refresh_token: &SecretString,
+    ) -> Result<TokenResponse, ClientError> {
+        let body = RefreshRequest {
+            refresh_token: refresh_token.expose_secret().to_owned(),
+        };
         self.post("/api/v1/auth/refresh", &body).await
     }
 

@@ -16,11 +16,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{
-    Client, ClientError,
-    error::chain,
-    http::install_crypto,
-};
+use crate::{Client, ClientError, error::chain, http::install_crypto};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
@@ -39,18 +35,32 @@ pub struct Closed {
 
 impl From<Error> for Closed {
     fn from(error: Error) -> Self {
-        Self { code: None, reason: chain(&error) }
+        Self {
+            code: None,
+            reason: chain(&error),
+        }
     }
 }
 
 /// Connects a WebSocket to a path of the client's server, with the client's token.
 pub(crate) async fn connect(client: &Client, path: &str) -> Result<Socket, ClientError> {
     install_crypto();
-    let url = format!("{}{path}", client.base().as_str().trim_end_matches('/').replacen("http", "ws", 1));
-    let mut request = url.into_client_request().map_err(|error| ClientError::Transport(chain(&error)))?;
+    let url = format!(
+        "{}{path}",
+        client
+            .base()
+            .as_str()
+            .trim_end_matches('/')
+            .replacen("http", "ws", 1)
+    );
+    let mut request = url
+        .into_client_request()
+        .map_err(|error| ClientError::Transport(chain(&error)))?;
     if let Some(token) = client.token() {
         let value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
-        let value = value.map_err(|error| ClientError::Transport(format!("the token cannot be sent: {error}")))?;
+        let value = value.map_err(|error| {
+            ClientError::Transport(format!("the token cannot be sent: {error}"))
+        })?;
         request.headers_mut().insert("authorization", value);
     }
     match timeout(CONNECT_TIMEOUT, tokio_tungstenite::connect_async(request)).await {
@@ -59,24 +69,38 @@ pub(crate) async fn connect(client: &Client, path: &str) -> Result<Socket, Clien
             let status = response.status().as_u16();
             let body = response.into_body().unwrap_or_default();
             Err(serde_json::from_slice(&body).map_or_else(
-                |_| ClientError::Unexpected { status, body: String::from_utf8_lossy(&body).chars().take(200).collect() },
+                |_| ClientError::Unexpected {
+                    status,
+                    body: String::from_utf8_lossy(&body).chars().take(200).collect(),
+                },
                 |problem| ClientError::Problem(Box::new(problem)),
             ))
         }
         Ok(Err(error)) => Err(ClientError::Transport(chain(&error))),
-        Err(_) => Err(ClientError::Transport("connecting took too long".to_owned())),
+        Err(_) => Err(ClientError::Transport(
+            "connecting took too long".to_owned(),
+        )),
     }
 }
 
 /// The next text frame; `None` for a sign of life without text. Pings are answered by the socket.
 pub(crate) async fn next_text(socket: &mut Socket) -> Result<Option<String>, Closed> {
     match socket.next().await {
-        None => Err(Closed { code: None, reason: "the server is gone".to_owned() }),
+        None => Err(Closed {
+            code: None,
+            reason: "the server is gone".to_owned(),
+        }),
         Some(Err(error)) => Err(error.into()),
         Some(Ok(Message::Text(text))) => Ok(Some(text.to_string())),
         Some(Ok(Message::Close(frame))) => Err(frame.map_or_else(
-            || Closed { code: None, reason: "closed without a reason".to_owned() },
-            |frame| Closed { code: Some(frame.code.into()), reason: frame.reason.to_string() },
+            || Closed {
+                code: None,
+                reason: "closed without a reason".to_owned(),
+            },
+            |frame| Closed {
+                code: Some(frame.code.into()),
+                reason: frame.reason.to_string(),
+            },
         )),
         Some(Ok(Message::Ping(_))) => {
             // The answer is queued by the socket; without a write it would wait for one.
@@ -105,18 +129,26 @@ impl DeviceChannel {
     /// Connects with the client's token, which must be a device token. A token that is not valid
     /// any more is an error with status 401.
     pub async fn connect(client: &Client) -> Result<Self, ClientError> {
-        connect(client, "/api/v1/device/channel").await.map(|socket| Self { socket })
+        connect(client, "/api/v1/device/channel")
+            .await
+            .map(|socket| Self { socket })
     }
 
     /// Waits for what comes next. Safe to cancel.
     pub async fn next(&mut self) -> Result<Incoming, Closed> {
-        let Some(text) = next_text(&mut self.socket).await? else { return Ok(Incoming::Other) };
-        Ok(serde_json::from_str(&text).map_or(Incoming::Other, |frame| Incoming::Frame(Box::new(frame))))
+        let Some(text) = next_text(&mut self.socket).await? else {
+            return Ok(Incoming::Other);
+        };
+        Ok(serde_json::from_str(&text)
+            .map_or(Incoming::Other, |frame| Incoming::Frame(Box::new(frame))))
     }
 
     /// Sends a frame.
     pub async fn send(&mut self, frame: &AgentFrame) -> Result<(), Closed> {
-        let text = serde_json::to_string(frame).map_err(|error| Closed { code: None, reason: error.to_string() })?;
+        let text = serde_json::to_string(frame).map_err(|error| Closed {
+            code: None,
+            reason: error.to_string(),
+        })?;
         self.send_message(Message::text(text)).await
     }
 
@@ -128,13 +160,19 @@ impl DeviceChannel {
     async fn send_message(&mut self, message: Message) -> Result<(), Closed> {
         match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
             Ok(sent) => Ok(sent?),
-            Err(_) => Err(Closed { code: None, reason: "the server does not read".to_owned() }),
+            Err(_) => Err(Closed {
+                code: None,
+                reason: "the server does not read".to_owned(),
+            }),
         }
     }
 
     /// Says goodbye: the server then knows that the device is gone on purpose.
     pub async fn close(mut self) {
-        let goodbye = CloseFrame { code: CloseCode::Normal, reason: "the agent is stopping".into() };
+        let goodbye = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "the agent is stopping".into(),
+        };
         let _gone = timeout(Duration::from_secs(1), self.socket.close(Some(goodbye))).await;
         // Until the server has answered, the goodbye may still be on its way.
         let answered = async { while next_text(&mut self.socket).await.is_ok() {} };

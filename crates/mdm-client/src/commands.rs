@@ -19,7 +19,9 @@ impl Client {
         wait_seconds: Option<u8>,
         idempotency_key: Option<&str>,
     ) -> Result<Command, ClientError> {
-        let wait = wait_seconds.map(|seconds| format!("?wait={seconds}")).unwrap_or_default();
+        let wait = wait_seconds
+            .map(|seconds| format!("?wait={seconds}"))
+            .unwrap_or_default();
         let path = format!("/api/v1/devices/{}/commands{wait}", segment(device));
         let mut request = self.request(Method::POST, &path).json(command);
         if let Some(key) = idempotency_key {
@@ -44,7 +46,15 @@ impl Client {
     }
 
     /// Asks a device that is online an SQL query.
-    pub async fn query_device(&self, device: &str, request: &OsqueryRequest) -> Result<OsqueryResult, ClientError> {
-        self.post(&format!("/api/v1/devices/{}/osquery", segment(device)), request).await
+    pub async fn query_device(
+        &self,
+        device: &str,
+        request: &OsqueryRequest,
+    ) -> Result<OsqueryResult, ClientError> {
+        self.post(
+            &format!("/api/v1/devices/{}/osquery", segment(device)),
+            request,
+        )
+        .await
     }
 }

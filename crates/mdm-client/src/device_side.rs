@@ -10,8 +10,16 @@ use crate::{Client, ClientError};
 
 impl Client {
     /// Joins the organisation of the enrolment secret in the request.
-    pub async fn enroll_self(&self, request: &EnrollRequest, re_enroll: bool) -> Result<EnrolledDevice, ClientError> {
-        self.post(&format!("/api/v1/device/enroll?re_enroll={re_enroll}"), request).await
+    pub async fn enroll_self(
+        &self,
+        request: &EnrollRequest,
+        re_enroll: bool,
+    ) -> Result<EnrolledDevice, ClientError> {
+        self.post(
+            &format!("/api/v1/device/enroll?re_enroll={re_enroll}"),
+            request,
+        )
+        .await
     }
 
     /// Leaves the organisation.
@@ -25,7 +33,12 @@ impl Client {
     }
 
     /// Says what came of a command.
-    pub async fn report_command(&self, id: Uuid, report: &CommandStatusReport) -> Result<CommandAck, ClientError> {
-        self.post(&format!("/api/v1/device/commands/{id}/status"), report).await
+    pub async fn report_command(
+        &self,
+        id: Uuid,
+        report: &CommandStatusReport,
+    ) -> Result<CommandAck, ClientError> {
+        self.post(&format!("/api/v1/device/commands/{id}/status"), report)
+            .await
     }
 }

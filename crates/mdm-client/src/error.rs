@@ -41,7 +41,8 @@ impl ClientError {
 
     /// Whether the same call may succeed later without being changed.
     pub fn is_temporary(&self) -> bool {
-        self.status().is_none_or(|status| status == 429 || status >= 500)
+        self.status()
+            .is_none_or(|status| status == 429 || status >= 500)
     }
 }
 

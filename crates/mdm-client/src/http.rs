@@ -16,8 +16,12 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 /// An HTTP client with the given time limit for a whole call, TLS included.
 pub fn http_client(timeout: Duration) -> Result<reqwest::Client, ClientError> {
     install_crypto();
-    let builder = reqwest::Client::builder().timeout(timeout).connect_timeout(Duration::from_secs(10));
-    Ok(builder.user_agent(concat!("mobius-mdm/", env!("CARGO_PKG_VERSION"))).build()?)
+    let builder = reqwest::Client::builder()
+        .timeout(timeout)
+        .connect_timeout(Duration::from_secs(10));
+    Ok(builder
+        .user_agent(concat!("mobius-mdm/", env!("CARGO_PKG_VERSION")))
+        .build()?)
 }
 
 /// TLS takes the cryptography that the process has chosen; somebody else may have chosen first.
@@ -40,7 +44,11 @@ impl Client {
     /// A client of the server at `base`, such as `https://mdm.example.org`, with an access token or
     /// a device token.
     pub fn new(base: Url, token: Option<SecretString>) -> Result<Self, ClientError> {
-        Ok(Self { http: http_client(TIMEOUT)?, base, token })
+        Ok(Self {
+            http: http_client(TIMEOUT)?,
+            base,
+            token,
+        })
     }
 
     /// The same client with another token.
@@ -72,7 +80,11 @@ impl Client {
         answer(self.request(Method::GET, path)).await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<T, ClientError> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
@@ -112,5 +124,7 @@ fn unexpected(status: u16, body: &[u8]) -> ClientError {
 
 /// Writes a text as one segment of a path.
 pub(crate) fn segment(text: &str) -> String {
-    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+    url::form_urlencoded::byte_serialize(text.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
 }

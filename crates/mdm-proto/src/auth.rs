@@ -30,7 +30,7 @@ pub struct RefreshRequest {
 /// The answer to a login or a refresh.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct TokenResponse {
-    /// The access token: a JWT (RFC 7519) signed with EdDSA (RFC 8037).
+    /// The access token: a JWT (RFC 7519) signed with `EdDSA` (RFC 8037).
     pub token: String,
     /// When the access token ends: 15 minutes after its making.
     pub expires_at: Timestamp,

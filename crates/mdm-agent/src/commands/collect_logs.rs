@@ -30,10 +30,17 @@ pub(super) async fn execute(parameters: &Value, _config: &Config) -> CommandOutc
     let count = usize::try_from(count).unwrap_or(1_000);
     let mut sources: Vec<Source> = journal(count).await.into_iter().collect();
     if sources.is_empty() {
-        let read = tokio::task::spawn_blocking(move || FILES.iter().filter_map(|path| tail(Path::new(path), count)).collect());
+        let read = tokio::task::spawn_blocking(move || {
+            FILES
+                .iter()
+                .filter_map(|path| tail(Path::new(path), count))
+                .collect()
+        });
         sources = read.await.unwrap_or_default();
     }
-    let note = sources.is_empty().then_some("this machine has no log that the agent can read");
+    let note = sources
+        .is_empty()
+        .then_some("this machine has no log that the agent can read");
     let sources: Vec<Value> = sources
         .into_iter()
         .map(|source| json!({ "name": source.name, "lines": source.lines, "truncated": source.truncated }))
@@ -44,9 +51,22 @@ pub(super) async fn execute(parameters: &Value, _config: &Config) -> CommandOutc
 /// The systemd journal, where there is one with something in it.
 async fn journal(count: usize) -> Option<Source> {
     let mut command = Command::new("journalctl");
-    command.args(["--no-pager", "--quiet", "--output", "short-iso", "--lines", &count.to_string()]);
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(JOURNAL_PATIENCE, command.output()).await.ok()?.ok()?;
+    command.args([
+        "--no-pager",
+        "--quiet",
+        "--output",
+        "short-iso",
+        "--lines",
+        &count.to_string(),
+    ]);
+    command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(JOURNAL_PATIENCE, command.output())
+        .await
+        .ok()?
+        .ok()?;
     let source = cut("journal", &output.stdout, count);
     (output.status.success() && !source.lines.is_empty()).then_some(source)
 }
@@ -55,7 +75,8 @@ async fn journal(count: usize) -> Option<Source> {
 fn tail(path: &Path, count: usize) -> Option<Source> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(BYTES_PER_SOURCE))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(BYTES_PER_SOURCE)))
+        .ok()?;
     let mut bytes = Vec::new();
     file.take(BYTES_PER_SOURCE).read_to_end(&mut bytes).ok()?;
     let mut source = cut(&path.display().to_string(), &bytes, count);
@@ -67,10 +88,19 @@ fn tail(path: &Path, count: usize) -> Option<Source> {
 fn cut(name: &str, bytes: &[u8], count: usize) -> Source {
     let limit = usize::try_from(BYTES_PER_SOURCE).unwrap_or(usize::MAX);
     let begin = bytes.len().saturating_sub(limit);
-    let text = String::from_utf8_lossy(bytes.get(begin..).unwrap_or_default()).replace('\0', "\u{fffd}");
+    let text =
+        String::from_utf8_lossy(bytes.get(begin..).unwrap_or_default()).replace('\0', "\u{fffd}");
     let all: Vec<&str> = text.lines().collect();
-    let lines: Vec<String> = all.iter().skip(all.len().saturating_sub(count)).map(|line| (*line).to_owned()).collect();
-    Source { name: name.to_owned(), truncated: begin > 0 || lines.len() < all.len(), lines }
+    let lines: Vec<String> = all
+        .iter()
+        .skip(all.len().saturating_sub(count))
+        .map(|line| (*line).to_owned())
+        .collect();
+    Source {
+        name: name.to_owned(),
+        truncated: begin > 0 || lines.len() < all.len(),
+        lines,
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +110,10 @@ mod tests {
     #[test]
     fn only_the_last_lines_are_given_and_said_to_be_cut() {
         let source = cut("x", b"one\ntwo\nthree\n", 2);
-        assert_eq!((source.lines, source.truncated), (vec!["two".to_owned(), "three".to_owned()], true));
+        assert_eq!(
+            (source.lines, source.truncated),
+            (vec!["two".to_owned(), "three".to_owned()], true)
+        );
         assert!(!cut("x", b"one\n", 2).truncated);
     }
 
@@ -90,6 +123,8 @@ mod tests {
         std::fs::write(file.path(), "x".repeat(1_000_000) + "\nlast\n").unwrap();
         let source = tail(file.path(), 10).unwrap();
         assert_eq!(source.lines.last().unwrap(), "last");
-        assert!(source.truncated && source.lines.iter().map(String::len).sum::<usize>() <= 128 * 1024);
+        assert!(
+            source.truncated && source.lines.iter().map(String::len).sum::<usize>() <= 128 * 1024
+        );
     }
 }

@@ -1,13 +1,16 @@
 //! `restart`, `shutdown`, `lock`, `wipe`: only where the agent's owner allowed it.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use mdm_proto::device_side::DeliveredCommand;
 use serde_json::json;
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use super::{CommandOutcome, check_allowed};
 use crate::Config;
+
+/// The system's programs answer at once and act a little later.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn execute(command: &DeliveredCommand, config: &Config) -> CommandOutcome {
     let kind = command.command.as_str();
@@ -27,13 +30,35 @@ pub(super) async fn execute(command: &DeliveredCommand, config: &Config) -> Comm
             program.arg("lock-sessions");
             program
         }
-        (None, _) => return CommandOutcome::Failed(format!("{kind} is not supported on this platform by this version of the agent")),
+        (None, _) => {
+            return CommandOutcome::Failed(format!(
+                "{kind} is not supported on this platform by this version of the agent"
+            ));
+        }
     };
-    match program.stdin(Stdio::null()).output().await {
+    let ended = timeout(
+        PATIENCE,
+        program.stdin(Stdio::null()).kill_on_drop(true).output(),
+    )
+    .await;
+    let Ok(ended) = ended else {
+        return CommandOutcome::Failed(format!(
+            "{kind} took longer than {} s and was ended",
+            PATIENCE.as_secs()
+        ));
+    };
+    match ended {
         Ok(output) if output.status.success() => CommandOutcome::Completed(json!({})),
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).chars().take(1_000).collect::<String>();
-            CommandOutcome::Failed(format!("{kind} ended with {}: {}", output.status, said.trim()))
+            let said = String::from_utf8_lossy(&output.stderr)
+                .chars()
+                .take(1_000)
+                .collect::<String>();
+            CommandOutcome::Failed(format!(
+                "{kind} ended with {}: {}",
+                output.status,
+                said.trim()
+            ))
         }
         Err(error) => CommandOutcome::Failed(format!("{kind} cannot be carried out: {error}")),
     }

@@ -27,8 +27,16 @@ pub(super) async fn execute(command: &DeliveredCommand, config: &Config) -> Comm
     };
     let time = Duration::from_secs(number(&command.parameters, "timeout_seconds", 60, 1, 600));
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(script).env("MDM_COMMAND_ID", command.id.to_string());
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    shell
+        .arg("-c")
+        .arg(script)
+        .env("MDM_COMMAND_ID", command.id.to_string());
+    shell
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
     match run(shell, time).await {
         Ok(result) => CommandOutcome::Completed(result),
         Err(error) => CommandOutcome::Failed(error),
@@ -37,8 +45,13 @@ pub(super) async fn execute(command: &DeliveredCommand, config: &Config) -> Comm
 
 async fn run(mut shell: Command, time: Duration) -> Result<Value, String> {
     let begun = Instant::now();
-    let mut child = shell.spawn().map_err(|error| format!("the script cannot be started: {error}"))?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut child = shell
+        .spawn()
+        .map_err(|error| format!("the script cannot be started: {error}"))?;
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async { tokio::join!(read(stdout), read(stderr), child.wait()) };
     let ended = tokio::time::timeout(time, work).await;
@@ -47,7 +60,10 @@ async fn run(mut shell: Command, time: Duration) -> Result<Value, String> {
             // The whole group: a script's children must not outlive its time.
             let _gone_already = kill_process_group(group, Signal::KILL);
         }
-        return Err(format!("the script took longer than {} s and was ended", time.as_secs()));
+        return Err(format!(
+            "the script took longer than {} s and was ended",
+            time.as_secs()
+        ));
     };
     let status = status.map_err(|error| format!("the script's end cannot be learnt: {error}"))?;
     Ok(json!({
@@ -61,14 +77,19 @@ async fn run(mut shell: Command, time: Duration) -> Result<Value, String> {
 
 /// Reads to the end and keeps the beginning.
 async fn read(source: Option<impl AsyncRead + Unpin>) -> (String, bool) {
-    let Some(mut source) = source else { return (String::new(), false) };
+    let Some(mut source) = source else {
+        return (String::new(), false);
+    };
     let (mut kept, mut piece, mut truncated) = (Vec::new(), vec![0_u8; 8192], false);
     while let Ok(length @ 1..) = source.read(&mut piece).await {
         let room = OUTPUT_AT_MOST.saturating_sub(kept.len());
         kept.extend_from_slice(piece.get(..length.min(room)).unwrap_or_default());
         truncated |= length > room;
     }
-    (String::from_utf8_lossy(&kept).replace('\0', "\u{fffd}"), truncated)
+    (
+        String::from_utf8_lossy(&kept).replace('\0', "\u{fffd}"),
+        truncated,
+    )
 }
 
 #[cfg(test)]
@@ -88,20 +109,34 @@ mod tests {
     }
 
     fn allowing() -> Config {
-        Config { allow: ["run_script".to_owned()].into(), ..Config::default() }
+        Config {
+            allow: ["run_script".to_owned()].into(),
+            ..Config::default()
+        }
     }
 
     #[tokio::test]
     async fn a_script_is_refused_unless_the_owner_allowed_it() {
         let refused = execute(&command(json!({ "script": "exit 0" })), &Config::default()).await;
-        assert!(matches!(refused, CommandOutcome::Failed(reason) if reason.contains("--allow run_script")));
+        assert!(
+            matches!(refused, CommandOutcome::Failed(reason) if reason.contains("--allow run_script"))
+        );
     }
 
     #[tokio::test]
     async fn an_allowed_script_tells_its_exit_code_and_output() {
-        let done = execute(&command(json!({ "script": "echo out; echo err >&2; exit 3" })), &allowing()).await;
-        let CommandOutcome::Completed(result) = done else { panic!("{done:?}") };
-        assert_eq!((&result["exit_code"], &result["stdout"], &result["stderr"]), (&json!(3), &json!("out\n"), &json!("err\n")));
+        let done = execute(
+            &command(json!({ "script": "echo out; echo err >&2; exit 3" })),
+            &allowing(),
+        )
+        .await;
+        let CommandOutcome::Completed(result) = done else {
+            panic!("{done:?}")
+        };
+        assert_eq!(
+            (&result["exit_code"], &result["stdout"], &result["stderr"]),
+            (&json!(3), &json!("out\n"), &json!("err\n"))
+        );
     }
 
     #[tokio::test]
@@ -109,15 +144,27 @@ mod tests {
         let mark = tempfile::NamedTempFile::new().unwrap();
         let script = format!("(sleep 600; echo late > {}) & wait", mark.path().display());
         let begun = Instant::now();
-        let ended = execute(&command(json!({ "script": script, "timeout_seconds": 1 })), &allowing()).await;
-        assert!(matches!(ended, CommandOutcome::Failed(reason) if reason.contains("longer than 1 s")));
+        let ended = execute(
+            &command(json!({ "script": script, "timeout_seconds": 1 })),
+            &allowing(),
+        )
+        .await;
+        assert!(
+            matches!(ended, CommandOutcome::Failed(reason) if reason.contains("longer than 1 s"))
+        );
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
 
     #[tokio::test]
     async fn output_without_end_is_cut() {
-        let done = execute(&command(json!({ "script": "head -c 1000000 /dev/zero" })), &allowing()).await;
-        let CommandOutcome::Completed(result) = done else { panic!("{done:?}") };
+        let done = execute(
+            &command(json!({ "script": "head -c 1000000 /dev/zero" })),
+            &allowing(),
+        )
+        .await;
+        let CommandOutcome::Completed(result) = done else {
+            panic!("{done:?}")
+        };
         assert_eq!(result["truncated"], true);
     }
 }

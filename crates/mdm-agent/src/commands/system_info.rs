@@ -4,7 +4,9 @@ use super::CommandOutcome;
 use crate::{clock, platform};
 
 pub(super) async fn execute() -> CommandOutcome {
-    let read = tokio::task::spawn_blocking(|| serde_json::to_value(platform::system_info(clock::now()))).await;
+    let read =
+        tokio::task::spawn_blocking(|| serde_json::to_value(platform::system_info(clock::now())))
+            .await;
     match read {
         Ok(Ok(info)) => CommandOutcome::Completed(info),
         Ok(Err(error)) => CommandOutcome::Failed(error.to_string()),

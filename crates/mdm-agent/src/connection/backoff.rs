@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The pauses, from short to long.
 pub struct Backoff(ExponentialBackoff);
@@ -13,7 +13,14 @@ pub struct Backoff(ExponentialBackoff);
 impl Default for Backoff {
     fn default() -> Self {
         let builder = ExponentialBuilder::default();
-        Self(builder.with_min_delay(Duration::from_secs(1)).with_max_delay(LONGEST).with_factor(2.0).without_max_times().build())
+        Self(
+            builder
+                .with_min_delay(Duration::from_secs(1))
+                .with_max_delay(LONGEST)
+                .with_factor(2.0)
+                .without_max_times()
+                .build(),
+        )
     }
 }
 

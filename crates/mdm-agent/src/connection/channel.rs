@@ -10,7 +10,7 @@ use mdm_proto::{
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
-use super::{Backoff, Connection, End};
+use super::{Connection, End};
 use crate::{
     clock::now,
     executor::{News, Taken},
@@ -18,6 +18,8 @@ use crate::{
 };
 
 const WELCOME_PATIENCE: Duration = Duration::from_secs(20);
+/// More than the server lets wait for one device.
+const OUTCOMES_AT_ONCE: i64 = 10_000;
 /// Room for the frame around a result.
 const FRAME_ROOM: usize = 4 * 1024;
 
@@ -32,19 +34,23 @@ impl From<Closed> for End {
 
 /// A refusal that means the token is not valid any more, or something to try again.
 pub(super) fn end_of(error: &ClientError) -> End {
-    if error.status() == Some(401) { End::Unenrolled } else { End::Broken(error.to_string()) }
+    if error.status() == Some(401) {
+        End::Unenrolled
+    } else {
+        End::Broken(error.to_string())
+    }
 }
 
 impl Connection {
     /// Connects and serves until the channel ends.
-    pub(super) async fn hold_channel(&mut self, backoff: &mut Backoff) -> End {
-        let connecting = DeviceChannel::connect(&self.client);
+    pub(super) async fn hold_channel(&mut self) -> End {
+        let connecting = Box::pin(DeviceChannel::connect(&self.client));
         let mut channel = match self.stop.run_until_cancelled(connecting).await {
             None => return End::Stop,
             Some(Ok(channel)) => channel,
             Some(Err(error)) => return end_of(&error),
         };
-        let ended = self.serve(&mut channel, backoff).await;
+        let ended = self.serve(&mut channel).await;
         match ended {
             Err(End::Stop) | Ok(()) => {
                 channel.close().await;
@@ -54,7 +60,7 @@ impl Connection {
         }
     }
 
-    async fn serve(&mut self, channel: &mut DeviceChannel, backoff: &mut Backoff) -> Result<(), End> {
+    async fn serve(&mut self, channel: &mut DeviceChannel) -> Result<(), End> {
         let welcome = self.welcome(channel).await?;
         tracing::info!("the channel is open");
         Contact::note(&self.state, Link::Channel, None);
@@ -71,8 +77,6 @@ impl Connection {
                 incoming = channel.next() => {
                     heard = Instant::now();
                     if let Incoming::Frame(frame) = incoming? {
-                        // A server that speaks to us is well: the next break begins with short pauses.
-                        backoff.reset();
                         self.obey(channel, *frame).await?;
                     }
                 }
@@ -94,13 +98,21 @@ impl Connection {
                 match channel.next().await? {
                     Incoming::Frame(frame) => match *frame {
                         ServerFrame::Welcome(welcome) => return Ok(welcome),
-                        _ => return Err(End::Broken("the server did not begin with welcome".to_owned())),
+                        _ => {
+                            return Err(End::Broken(
+                                "the server did not begin with welcome".to_owned(),
+                            ));
+                        }
                     },
                     Incoming::Other => {}
                 }
             }
         };
-        match self.stop.run_until_cancelled(timeout(WELCOME_PATIENCE, first)).await {
+        match self
+            .stop
+            .run_until_cancelled(timeout(WELCOME_PATIENCE, first))
+            .await
+        {
             None => Err(End::Stop),
             Some(Ok(welcome)) => welcome,
             Some(Err(_)) => Err(End::Broken("the server did not say welcome".to_owned())),
@@ -111,11 +123,17 @@ impl Connection {
         match frame {
             ServerFrame::Command(command) => self.take(channel, command).await,
             ServerFrame::Cancel { command_id } => {
-                self.journal.with(move |ledger| ledger.cancel(command_id, now())).await?;
+                self.journal
+                    .with(move |ledger| ledger.cancel(command_id, now()))
+                    .await?;
                 Ok(())
             }
             ServerFrame::Reconcile { command_ids } => {
-                for outcome in self.journal.with(move |ledger| ledger.reconcile(&command_ids, now())).await? {
+                for outcome in self
+                    .journal
+                    .with(move |ledger| ledger.reconcile(&command_ids, now()))
+                    .await?
+                {
                     self.tell(channel, outcome).await?;
                 }
                 Ok(())
@@ -133,12 +151,18 @@ impl Connection {
         }
     }
 
-    async fn take(&mut self, channel: &mut DeviceChannel, command: DeliveredCommand) -> Result<(), End> {
+    async fn take(
+        &mut self,
+        channel: &mut DeviceChannel,
+        command: DeliveredCommand,
+    ) -> Result<(), End> {
         match self.executor.take(command).await? {
             Taken::Queued => Ok(()),
             Taken::Ended(outcome) => self.tell(channel, outcome).await,
             // The server hands it over again after the next connect.
-            Taken::Full => Err(End::Broken("more commands came than can be kept waiting".to_owned())),
+            Taken::Full => Err(End::Broken(
+                "more commands came than can be kept waiting".to_owned(),
+            )),
         }
     }
 
@@ -146,14 +170,21 @@ impl Connection {
         if !ack.accepted {
             tracing::warn!(command = %ack.command_id, code = ack.code, "the server did not take over an outcome");
         }
-        self.journal.with(move |ledger| ledger.acknowledge(ack.command_id, &ack.status, now())).await?;
+        self.journal
+            .with(move |ledger| ledger.acknowledge(ack.command_id, &ack.status, now()))
+            .await?;
         Ok(())
     }
 
     async fn pass_on(&mut self, channel: &mut DeviceChannel, news: News) -> Result<(), End> {
         match news {
             News::Running(command_id) => {
-                let running = CommandResult { command_id, status: "running".to_owned(), result: None, error: None };
+                let running = CommandResult {
+                    command_id,
+                    status: "running".to_owned(),
+                    result: None,
+                    error: None,
+                };
                 Ok(channel.send(&AgentFrame::CommandStatus(running)).await?)
             }
             News::Ended(id) => match self.journal.with(move |ledger| ledger.outcome(id)).await? {
@@ -169,7 +200,11 @@ impl Connection {
 
     /// Everything that the server does not know yet.
     async fn tell_outcomes(&mut self, channel: &mut DeviceChannel) -> Result<(), End> {
-        for id in self.journal.with(|ledger| ledger.unsent_ids()).await? {
+        for id in self
+            .journal
+            .with(|ledger| ledger.unsent_ids(OUTCOMES_AT_ONCE))
+            .await?
+        {
             if let Some(outcome) = self.journal.with(move |ledger| ledger.outcome(id)).await? {
                 self.tell(channel, outcome).await?;
             }
@@ -187,8 +222,15 @@ impl Connection {
     }
 
     /// Says how a command ended; what is too long for a frame goes by a request of its own.
-    async fn tell(&mut self, channel: &mut DeviceChannel, outcome: CommandResult) -> Result<(), End> {
-        let length = outcome.result.as_ref().map_or(0, |result| result.to_string().len());
+    async fn tell(
+        &mut self,
+        channel: &mut DeviceChannel,
+        outcome: CommandResult,
+    ) -> Result<(), End> {
+        let length = outcome
+            .result
+            .as_ref()
+            .map_or(0, |result| result.to_string().len());
         if length + FRAME_ROOM <= MAX_AGENT_FRAME_BYTES {
             return Ok(channel.send(&AgentFrame::CommandStatus(outcome)).await?);
         }
@@ -197,11 +239,22 @@ impl Connection {
 
     async fn tell_by_request(&mut self, id: Uuid, outcome: CommandResult) -> Result<(), End> {
         let status = outcome.status.clone();
-        let report = CommandStatusReport { status: outcome.status, result: outcome.result, error: outcome.error };
+        let report = CommandStatusReport {
+            status: outcome.status,
+            result: outcome.result,
+            error: outcome.error,
+        };
         let ack = match self.client.report_command(id, &report).await {
             Ok(ack) => ack,
-            Err(error) if error.is_temporary() || error.status() == Some(401) => return Err(end_of(&error)),
-            Err(error) => CommandAck { command_id: id, status, accepted: false, code: error.code().map(str::to_owned) },
+            Err(error) if error.is_temporary() || error.status() == Some(401) => {
+                return Err(end_of(&error));
+            }
+            Err(error) => CommandAck {
+                command_id: id,
+                status,
+                accepted: false,
+                code: error.code().map(str::to_owned),
+            },
         };
         self.acknowledge(ack).await
     }

@@ -62,14 +62,22 @@ impl Connection {
     /// Says what there is to say and takes what there is to do; gives the pause until the next.
     async fn check_in(&mut self) -> Result<Duration, End> {
         let machine = self.news_of_machine().await?;
-        let command_results = self.journal.with(|ledger| ledger.unsent(OUTCOMES_AT_ONCE)).await?;
+        let command_results = self
+            .journal
+            .with(|ledger| ledger.unsent(OUTCOMES_AT_ONCE))
+            .await?;
         let request = CheckinRequest {
             os_version: None,
-            system_info: machine.as_ref().and_then(|(info, _)| serde_json::to_value(info).ok()),
+            system_info: machine
+                .as_ref()
+                .and_then(|(info, _)| serde_json::to_value(info).ok()),
             command_results,
         };
         let stop = self.stop.clone();
-        let answer = match stop.run_until_cancelled(self.client.check_in(&request)).await {
+        let answer = match stop
+            .run_until_cancelled(self.client.check_in(&request))
+            .await
+        {
             None => return Err(End::Stop),
             Some(answer) => answer.map_err(|error| end_of(&error))?,
         };
@@ -81,11 +89,16 @@ impl Connection {
             self.acknowledge(ack).await?;
         }
         let reconcile = answer.reconcile;
-        let mut more_to_tell = !self.journal.with(move |ledger| ledger.reconcile(&reconcile, now())).await?.is_empty();
+        let mut more_to_tell = !self
+            .journal
+            .with(move |ledger| ledger.reconcile(&reconcile, now()))
+            .await?
+            .is_empty();
         for command in answer.commands {
             more_to_tell |= matches!(self.executor.take(command).await?, Taken::Ended(_));
         }
-        let asked = Duration::from_secs(answer.next_checkin_seconds.clamp(1, 86_400).unsigned_abs());
+        let asked =
+            Duration::from_secs(answer.next_checkin_seconds.clamp(1, 86_400).unsigned_abs());
         Ok(if more_to_tell { SOON } else { asked })
     }
 }

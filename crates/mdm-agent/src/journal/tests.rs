@@ -22,7 +22,12 @@ fn command(number: u128, kind: &str) -> DeliveredCommand {
 }
 
 fn done(number: u128) -> CommandResult {
-    CommandResult { command_id: Uuid::from_u128(number), status: "completed".to_owned(), result: Some(1.into()), error: None }
+    CommandResult {
+        command_id: Uuid::from_u128(number),
+        status: "completed".to_owned(),
+        result: Some(1.into()),
+        error: None,
+    }
 }
 
 struct Fixture {
@@ -33,7 +38,10 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { journal: Journal::open(&directory.path().join("journal.db")).unwrap(), directory }
+        Self {
+            journal: Journal::open(&directory.path().join("journal.db")).unwrap(),
+            directory,
+        }
     }
 
     /// As after a kill: nothing is closed in order, the file is opened anew.
@@ -43,15 +51,21 @@ impl Fixture {
     }
 
     fn receive(&self, command: &DeliveredCommand) -> Receipt {
-        self.journal.now(|ledger| ledger.receive(command, now())).unwrap()
+        self.journal
+            .now(|ledger| ledger.receive(command, now()))
+            .unwrap()
     }
 
     fn start(&self, number: u128) -> bool {
-        self.journal.now(|ledger| ledger.start(Uuid::from_u128(number), now())).unwrap()
+        self.journal
+            .now(|ledger| ledger.start(Uuid::from_u128(number), now()))
+            .unwrap()
     }
 
     fn finish(&self, number: u128) {
-        self.journal.now(|ledger| ledger.finish(&done(number), now())).unwrap();
+        self.journal
+            .now(|ledger| ledger.finish(&done(number), now()))
+            .unwrap();
     }
 
     fn unsent(&self) -> Vec<CommandResult> {
@@ -71,9 +85,19 @@ fn what_comes_again_is_not_run_again_and_its_outcome_is_told_again() {
     fixture.finish(1);
     assert_eq!(fixture.receive(&query), Receipt::Ended(done(1)));
     assert_eq!(fixture.unsent(), [done(1)]);
-    fixture.journal.now(|ledger| ledger.acknowledge(Uuid::from_u128(1), "running", now())).unwrap();
-    assert_eq!(fixture.unsent().len(), 1, "that it runs was acknowledged, not how it ended");
-    fixture.journal.now(|ledger| ledger.acknowledge(Uuid::from_u128(1), "completed", now())).unwrap();
+    fixture
+        .journal
+        .now(|ledger| ledger.acknowledge(Uuid::from_u128(1), "running", now()))
+        .unwrap();
+    assert_eq!(
+        fixture.unsent().len(),
+        1,
+        "that it runs was acknowledged, not how it ended"
+    );
+    fixture
+        .journal
+        .now(|ledger| ledger.acknowledge(Uuid::from_u128(1), "completed", now()))
+        .unwrap();
     assert!(fixture.unsent().is_empty());
     assert_eq!(fixture.receive(&query), Receipt::Ended(done(1)));
 }
@@ -81,15 +105,28 @@ fn what_comes_again_is_not_run_again_and_its_outcome_is_told_again() {
 #[test]
 fn after_a_crash_queries_run_again_and_what_changes_things_does_not() {
     let mut fixture = Fixture::new();
-    for (number, kind) in [(1, "system_info"), (2, "run_script"), (3, "restart"), (4, "restart")] {
+    for (number, kind) in [
+        (1, "system_info"),
+        (2, "run_script"),
+        (3, "restart"),
+        (4, "restart"),
+    ] {
         fixture.receive(&command(number, kind));
     }
     for number in 1..=3 {
         assert!(fixture.start(number));
     }
-    let to_run: Vec<_> = fixture.crash().into_iter().map(|command| command.id.as_u128()).collect();
+    let to_run: Vec<_> = fixture
+        .crash()
+        .into_iter()
+        .map(|command| command.id.as_u128())
+        .collect();
     assert_eq!(to_run, [1, 4]);
-    let told: Vec<_> = fixture.unsent().into_iter().map(|outcome| (outcome.command_id.as_u128(), outcome.status)).collect();
+    let told: Vec<_> = fixture
+        .unsent()
+        .into_iter()
+        .map(|outcome| (outcome.command_id.as_u128(), outcome.status))
+        .collect();
     assert_eq!(told, [(2, "failed".to_owned()), (3, "unknown".to_owned())]);
     assert!(!fixture.start(3));
 }
@@ -97,8 +134,14 @@ fn after_a_crash_queries_run_again_and_what_changes_things_does_not() {
 #[test]
 fn a_destructive_command_that_never_came_is_never_run_when_it_comes_late() {
     let mut fixture = Fixture::new();
-    let outcomes = fixture.journal.now(|ledger| ledger.reconcile(&[Uuid::from_u128(9)], now())).unwrap();
-    assert_eq!((outcomes[0].status.as_str(), outcomes[0].error.as_deref()), ("failed", Some("the command never reached this device")));
+    let outcomes = fixture
+        .journal
+        .now(|ledger| ledger.reconcile(&[Uuid::from_u128(9)], now()))
+        .unwrap();
+    assert_eq!(
+        (outcomes[0].status.as_str(), outcomes[0].error.as_deref()),
+        ("failed", Some("the command never reached this device"))
+    );
     assert_eq!(fixture.receive(&command(9, "wipe")), Receipt::Refused);
     assert!(!fixture.start(9));
     assert!(fixture.crash().is_empty());
@@ -109,7 +152,10 @@ fn a_destructive_command_that_never_came_is_never_run_when_it_comes_late() {
 fn a_command_that_was_called_off_before_it_began_never_begins() {
     let fixture = Fixture::new();
     fixture.receive(&command(1, "run_script"));
-    fixture.journal.now(|ledger| ledger.cancel(Uuid::from_u128(1), now())).unwrap();
+    fixture
+        .journal
+        .now(|ledger| ledger.cancel(Uuid::from_u128(1), now()))
+        .unwrap();
     assert!(!fixture.start(1));
     assert!(fixture.unsent().is_empty());
 }

@@ -20,25 +20,40 @@ impl OsRelease {
 
 /// Reads os-release(5).
 pub fn os_release() -> OsRelease {
-    let text = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release")).unwrap_or_default();
+    let text = fs::read_to_string("/etc/os-release")
+        .or_else(|_| fs::read_to_string("/usr/lib/os-release"))
+        .unwrap_or_default();
     let fields = text.lines().filter_map(|line| line.split_once('='));
-    OsRelease(fields.map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned())).collect())
+    OsRelease(
+        fields
+            .map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+            .collect(),
+    )
 }
 
 /// The kernel's release, as `uname -r` gives it.
 pub fn kernel_release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The machine's name in the network, as `uname -n` gives it.
 pub fn node_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Seconds since the start of the machine.
 pub fn uptime_seconds() -> u64 {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
-    text.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default()
+    text.split(['.', ' '])
+        .next()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or_default()
 }
 
 /// What the firmware tells. Serial number and UUID are readable by root only.
@@ -48,13 +63,22 @@ pub fn hardware() -> Hardware {
         let text = text.trim();
         (!text.is_empty() && text != "None" && !text.contains('\0')).then(|| text.to_owned())
     };
-    Hardware { vendor: read("sys_vendor"), model: read("product_name"), serial: read("product_serial"), uuid: read("product_uuid") }
+    Hardware {
+        vendor: read("sys_vendor"),
+        model: read("product_name"),
+        serial: read("product_serial"),
+        uuid: read("product_uuid"),
+    }
 }
 
 /// An identifier that stays with the machine: the firmware's, else one derived from
 /// machine-id(5), which itself must not leave the machine.
 pub fn hardware_uuid() -> Option<String> {
-    if let Some(uuid) = hardware().uuid.and_then(|text| text.parse::<uuid::Uuid>().ok()).filter(|uuid| is_sane(*uuid)) {
+    if let Some(uuid) = hardware()
+        .uuid
+        .and_then(|text| text.parse::<uuid::Uuid>().ok())
+        .filter(|uuid| is_sane(*uuid))
+    {
         return Some(uuid.to_string());
     }
     let machine_id = fs::read_to_string("/etc/machine-id").ok()?;
@@ -64,7 +88,11 @@ pub fn hardware_uuid() -> Option<String> {
     }
     let digest = Sha256::digest(format!("mobius-mdm agent {machine_id}"));
     let bytes: [u8; 16] = digest.get(..16)?.try_into().ok()?;
-    Some(uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string())
+    Some(
+        uuid::Builder::from_custom_bytes(bytes)
+            .into_uuid()
+            .to_string(),
+    )
 }
 
 /// Boards without an identifier of their own carry all zeros, all ones, or a known filler.
@@ -76,7 +104,9 @@ fn is_sane(uuid: uuid::Uuid) -> bool {
 /// Everything about this machine.
 pub fn system_info(observed_at: DateTime<Utc>) -> SystemInfo {
     let release = os_release();
-    let kind = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::everything());
+    let kind = RefreshKind::nothing()
+        .with_cpu(CpuRefreshKind::nothing())
+        .with_memory(MemoryRefreshKind::everything());
     let system = System::new_with_specifics(kind);
     let system = system.as_ref().ok();
     let cpus = system.map(System::cpus).unwrap_or_default();
@@ -92,7 +122,9 @@ pub fn system_info(observed_at: DateTime<Utc>) -> SystemInfo {
         hardware: hardware(),
         cpu: Cpu {
             brand: cpus.first().map_or("", |cpu| cpu.brand()).trim().to_owned(),
-            physical_cores: System::physical_core_count().ok().and_then(|cores| u64::try_from(cores).ok()),
+            physical_cores: System::physical_core_count()
+                .ok()
+                .and_then(|cores| u64::try_from(cores).ok()),
             logical_cores: u64::try_from(cpus.len()).unwrap_or_default(),
         },
         memory: Memory {
@@ -107,7 +139,9 @@ pub fn system_info(observed_at: DateTime<Utc>) -> SystemInfo {
 }
 
 fn disks() -> Vec<Disk> {
-    let Ok(found) = Disks::new_with_refreshed_list() else { return Vec::new() };
+    let Ok(found) = Disks::new_with_refreshed_list() else {
+        return Vec::new();
+    };
     let mut disks: Vec<Disk> = found
         .iter()
         .map(|disk| Disk {
@@ -123,17 +157,23 @@ fn disks() -> Vec<Disk> {
 }
 
 fn addresses() -> Vec<InterfaceAddress> {
-    let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
+    let Ok(networks) = Networks::new_with_refreshed_list() else {
+        return Vec::new();
+    };
     let mut addresses: Vec<InterfaceAddress> = networks
         .iter()
         .flat_map(|(name, network)| {
             let mac = network.mac_address();
             let mac = (!mac.is_unspecified()).then(|| mac.to_string());
-            network.ip_networks().iter().filter(|ip| !ip.addr.is_loopback()).map(move |ip| InterfaceAddress {
-                interface: name.to_string_lossy().into_owned(),
-                address: ip.addr.to_string(),
-                mac: mac.clone(),
-            })
+            network
+                .ip_networks()
+                .iter()
+                .filter(|ip| !ip.addr.is_loopback())
+                .map(move |ip| InterfaceAddress {
+                    interface: name.to_string_lossy().into_owned(),
+                    address: ip.addr.to_string(),
+                    mac: mac.clone(),
+                })
         })
         .collect();
     addresses.sort_by(|a, b| (&a.interface, &a.address).cmp(&(&b.interface, &b.address)));
@@ -151,12 +191,20 @@ mod tests {
         assert_eq!(info.kernel, read("/proc/sys/kernel/osrelease"));
         assert_eq!(info.hostname, read("/proc/sys/kernel/hostname"));
         assert!(info.memory.total_bytes > 0 && info.cpu.logical_cores > 0);
-        assert!(info.disks.iter().all(|disk| disk.available_bytes <= disk.total_bytes));
+        assert!(
+            info.disks
+                .iter()
+                .all(|disk| disk.available_bytes <= disk.total_bytes)
+        );
     }
 
     #[test]
     fn fillers_are_no_identity() {
-        for filler in ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "03000200-0400-0500-0006-000700080009"] {
+        for filler in [
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "03000200-0400-0500-0006-000700080009",
+        ] {
             assert!(!is_sane(filler.parse().unwrap()));
         }
     }

@@ -1,6 +1,9 @@
 //! A table whose rows are read from the system when a query scans it, as an eponymous virtual
 //! table of SQLite.
-#![expect(unsafe_code, reason = "rusqlite's virtual table traits are unsafe to implement: both structs are repr(C) and begin with SQLite's own")]
+#![expect(
+    unsafe_code,
+    reason = "rusqlite's virtual table traits are unsafe to implement: both structs are repr(C) and begin with SQLite's own"
+)]
 
 use std::{cell::OnceCell, ffi::CStr, marker::PhantomData, os::raw::c_int, rc::Rc};
 
@@ -26,7 +29,11 @@ pub struct Table {
 
 /// Makes a table known to a connection.
 pub fn register(connection: &Connection, table: &'static Table) -> Result<(), Error> {
-    connection.create_module(table.name, eponymous_only_module::<LiveTable>(), Some(*table))
+    connection.create_module(
+        table.name,
+        eponymous_only_module::<LiveTable>(),
+        Some(*table),
+    )
 }
 
 #[repr(C)]
@@ -43,11 +50,27 @@ unsafe impl<'vtab> VTab<'vtab> for LiveTable {
     type Aux = Table;
     type Cursor = LiveCursor<'vtab>;
 
-    fn connect(_: &mut VTabConnection, aux: Option<&Table>, _: &[&[u8]]) -> Result<(String, Self), Error> {
-        let table = *aux.ok_or_else(|| Error::ModuleError("a live table without its definition".to_owned()))?;
-        let columns: Vec<String> = table.columns.iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
+    fn connect(
+        _: &mut VTabConnection,
+        aux: Option<&Table>,
+        _: &[&[u8]],
+    ) -> Result<(String, Self), Error> {
+        let table = *aux
+            .ok_or_else(|| Error::ModuleError("a live table without its definition".to_owned()))?;
+        let columns: Vec<String> = table
+            .columns
+            .iter()
+            .map(|(name, kind)| format!("\"{name}\" {kind}"))
+            .collect();
         let schema = format!("CREATE TABLE x({})", columns.join(", "));
-        Ok((schema, Self { base: ffi::sqlite3_vtab::default(), table, rows: OnceCell::new() }))
+        Ok((
+            schema,
+            Self {
+                base: ffi::sqlite3_vtab::default(),
+                table,
+                rows: OnceCell::new(),
+            },
+        ))
     }
 
     fn best_index(&self, info: &mut IndexInfo) -> Result<(), Error> {
@@ -57,7 +80,12 @@ unsafe impl<'vtab> VTab<'vtab> for LiveTable {
 
     fn open(&'vtab mut self) -> Result<LiveCursor<'vtab>, Error> {
         let rows = self.rows.get_or_init(|| Rc::new((self.table.rows)()));
-        Ok(LiveCursor { base: ffi::sqlite3_vtab_cursor::default(), rows: Rc::clone(rows), position: 0, table: PhantomData })
+        Ok(LiveCursor {
+            base: ffi::sqlite3_vtab_cursor::default(),
+            rows: Rc::clone(rows),
+            position: 0,
+            table: PhantomData,
+        })
     }
 }
 
@@ -88,7 +116,11 @@ unsafe impl VTabCursor for LiveCursor<'_> {
 
     fn column(&self, context: &mut Context, index: c_int) -> Result<(), Error> {
         let index = usize::try_from(index).unwrap_or(usize::MAX);
-        let value = self.rows.get(self.position).and_then(|row| row.get(index)).unwrap_or(&Value::Null);
+        let value = self
+            .rows
+            .get(self.position)
+            .and_then(|row| row.get(index))
+            .unwrap_or(&Value::Null);
         context.set_result(value)
     }
 

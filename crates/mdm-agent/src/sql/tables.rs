@@ -42,5 +42,7 @@ fn integer<T: TryInto<i64>>(value: T) -> Value {
 
 /// Nothing rather than an empty text.
 fn optional_text(value: Option<String>) -> Value {
-    value.filter(|text| !text.is_empty()).map_or(Value::Null, Value::Text)
+    value
+        .filter(|text| !text.is_empty())
+        .map_or(Value::Null, Value::Text)
 }

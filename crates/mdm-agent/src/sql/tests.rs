@@ -7,11 +7,16 @@ use super::*;
 const TIME: Duration = Duration::from_secs(30);
 
 fn ask(sql: &str) -> Vec<Map<String, Value>> {
-    query(sql, TIME).unwrap_or_else(|error| panic!("{sql}: {error}")).rows
+    query(sql, TIME)
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        .rows
 }
 
 fn refused(sql: &str) -> String {
-    query(sql, TIME).err().unwrap_or_else(|| panic!("{sql} was let through")).to_string()
+    query(sql, TIME)
+        .err()
+        .unwrap_or_else(|| panic!("{sql} was let through"))
+        .to_string()
 }
 
 #[test]
@@ -21,57 +26,109 @@ fn every_table_gives_rows_in_all_of_its_columns() {
         let answer = query(&format!("SELECT * FROM {name}"), TIME).unwrap();
         assert_eq!(answer.columns.len(), table.columns.len(), "{name}");
         let rows = (table.rows)();
-        assert!(rows.iter().all(|row| row.len() == table.columns.len()), "{name}");
-        assert!(!rows.is_empty() || name == "deb_packages", "{name} is empty");
+        assert!(
+            rows.iter().all(|row| row.len() == table.columns.len()),
+            "{name}"
+        );
+        assert!(
+            !rows.is_empty() || name == "deb_packages",
+            "{name} is empty"
+        );
     }
 }
 
 #[test]
 fn this_process_is_among_the_processes_with_its_parent() {
     let pid = std::process::id();
-    let rows = ask(&format!("SELECT parent, uid, start_time FROM processes WHERE pid = {pid}"));
+    let rows = ask(&format!(
+        "SELECT parent, uid, start_time FROM processes WHERE pid = {pid}"
+    ));
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap();
+    let parent = status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:\t"))
+        .unwrap();
     assert_eq!(rows[0]["parent"].to_string(), parent);
-    let joined = ask(&format!("SELECT u.username FROM processes p JOIN users u ON u.uid = p.uid WHERE p.pid = {pid}"));
+    let joined = ask(&format!(
+        "SELECT u.username FROM processes p JOIN users u ON u.uid = p.uid WHERE p.pid = {pid}"
+    ));
     assert_eq!(joined.len(), 1);
 }
 
 #[test]
 fn users_are_those_of_the_system() {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let expected: BTreeSet<_> = passwd.lines().map(|line| line.split(':').next().unwrap().to_owned()).collect();
-    let told: BTreeSet<_> = ask("SELECT username FROM users").iter().map(|row| row["username"].as_str().unwrap().to_owned()).collect();
+    let expected: BTreeSet<_> = passwd
+        .lines()
+        .map(|line| line.split(':').next().unwrap().to_owned())
+        .collect();
+    let told: BTreeSet<_> = ask("SELECT username FROM users")
+        .iter()
+        .map(|row| row["username"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(told, expected);
 }
 
 #[test]
 fn the_kernel_and_the_root_are_true() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    assert_eq!(ask("SELECT version FROM kernel_info")[0]["version"], release.trim());
-    assert!(ask("SELECT count(*) AS n FROM mounts WHERE path = '/'")[0]["n"].as_i64().unwrap() >= 1);
-    assert!(ask("SELECT total_seconds FROM uptime")[0]["total_seconds"].as_i64().unwrap() > 0);
+    assert_eq!(
+        ask("SELECT version FROM kernel_info")[0]["version"],
+        release.trim()
+    );
+    assert!(
+        ask("SELECT count(*) AS n FROM mounts WHERE path = '/'")[0]["n"]
+            .as_i64()
+            .unwrap()
+            >= 1
+    );
+    assert!(
+        ask("SELECT total_seconds FROM uptime")[0]["total_seconds"]
+            .as_i64()
+            .unwrap()
+            > 0
+    );
 }
 
 #[test]
 fn a_listening_socket_is_seen_with_its_process() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let rows = ask(&format!("SELECT pid, address, protocol FROM listening_ports WHERE port = {port}"));
-    assert_eq!(Value::Object(rows[0].clone()), json!({ "pid": std::process::id(), "address": "127.0.0.1", "protocol": 6 }));
+    let rows = ask(&format!(
+        "SELECT pid, address, protocol FROM listening_ports WHERE port = {port}"
+    ));
+    assert_eq!(
+        Value::Object(rows[0].clone()),
+        json!({ "pid": std::process::id(), "address": "127.0.0.1", "protocol": 6 })
+    );
 }
 
 #[test]
 fn installed_packages_are_those_that_dpkg_knows() {
-    let Ok(output) = std::process::Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}\n"]).output() else { return };
-    let installed = String::from_utf8(output.stdout).unwrap().lines().filter(|line| *line == "installed").count();
-    assert_eq!(ask("SELECT count(*) AS n FROM deb_packages")[0]["n"], json!(installed));
+    let Ok(output) = std::process::Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}\n"])
+        .output()
+    else {
+        return;
+    };
+    let installed = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter(|line| *line == "installed")
+        .count();
+    assert_eq!(
+        ask("SELECT count(*) AS n FROM deb_packages")[0]["n"],
+        json!(installed)
+    );
 }
 
 #[test]
 fn the_agent_tells_of_itself() {
     let row = &ask("SELECT name, version, platform FROM osquery_info")[0];
-    assert_eq!((&row["name"], &row["version"]), (&json!("mobius-agent"), &json!(env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        (&row["name"], &row["version"]),
+        (&json!("mobius-agent"), &json!(env!("CARGO_PKG_VERSION")))
+    );
 }
 
 #[test]
@@ -99,7 +156,8 @@ fn everything_but_reading_is_refused() {
 
 #[test]
 fn a_query_without_end_is_ended() {
-    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    let endless =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
     let begun = Instant::now();
     let error = query(endless, Duration::from_millis(200)).err().unwrap();
     assert!(matches!(error, QueryError::TooLong(_)), "{error}");
@@ -117,7 +175,14 @@ fn a_query_that_gives_too_much_is_refused() {
 
 #[test]
 fn values_keep_their_types_and_columns_their_order() {
-    let answer = query("SELECT 2 AS b, 1.5 AS a, NULL AS n, 'x' AS a, x'0aff' AS h", TIME).unwrap();
+    let answer = query(
+        "SELECT 2 AS b, 1.5 AS a, NULL AS n, 'x' AS a, x'0aff' AS h",
+        TIME,
+    )
+    .unwrap();
     assert_eq!(answer.columns, ["b", "a", "n", "a:1", "h"]);
-    assert_eq!(Value::Object(answer.rows[0].clone()), json!({ "b": 2, "a": 1.5, "n": null, "a:1": "x", "h": "0aff" }));
+    assert_eq!(
+        Value::Object(answer.rows[0].clone()),
+        json!({ "b": 2, "a": 1.5, "n": null, "a:1": "x", "h": "0aff" })
+    );
 }

@@ -21,7 +21,10 @@ pub(super) const TABLE: Table = Table {
     ],
     rows: || {
         let status = fs::read("/var/lib/dpkg/status").unwrap_or_default();
-        String::from_utf8_lossy(&status).split("\n\n").filter_map(package).collect()
+        String::from_utf8_lossy(&status)
+            .split("\n\n")
+            .filter_map(package)
+            .collect()
     },
 };
 
@@ -41,9 +44,15 @@ fn package(stanza: &str) -> Option<Row> {
         text(get("Package")),
         text(version),
         text(get("Source")),
-        get("Installed-Size").parse().map_or(Value::Null, Value::Integer),
+        get("Installed-Size")
+            .parse()
+            .map_or(Value::Null, Value::Integer),
         text(get("Architecture")),
-        text(version.rsplit_once('-').map_or("", |(_, revision)| revision)),
+        text(
+            version
+                .rsplit_once('-')
+                .map_or("", |(_, revision)| revision),
+        ),
         text(get("Status")),
         text(get("Maintainer")),
         text(get("Section")),
@@ -57,9 +66,16 @@ mod tests {
 
     #[test]
     fn only_what_is_installed_counts() {
-        let stanza = |status: &str| format!("Package: x\nStatus: {status}\nVersion: 1.2-3\nInstalled-Size: 10\nDescription: y\n Package: z");
+        let stanza = |status: &str| {
+            format!(
+                "Package: x\nStatus: {status}\nVersion: 1.2-3\nInstalled-Size: 10\nDescription: y\n Package: z"
+            )
+        };
         let row = package(&stanza("install ok installed")).unwrap();
-        assert_eq!((&row[0], &row[1], &row[3], &row[5]), (&text("x"), &text("1.2-3"), &Value::Integer(10), &text("3")));
+        assert_eq!(
+            (&row[0], &row[1], &row[3], &row[5]),
+            (&text("x"), &text("1.2-3"), &Value::Integer(10), &text("3"))
+        );
         assert!(package(&stanza("deinstall ok config-files")).is_none());
     }
 }

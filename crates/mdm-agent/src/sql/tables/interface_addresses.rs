@@ -18,7 +18,9 @@ pub(super) const TABLE: Table = Table {
         ("type", "TEXT"),
     ],
     rows: || {
-        let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
+        let Ok(networks) = Networks::new_with_refreshed_list() else {
+            return Vec::new();
+        };
         let rows = networks.iter().flat_map(|(name, network)| {
             network.ip_networks().iter().map(move |ip| {
                 vec![
@@ -37,8 +39,18 @@ pub(super) const TABLE: Table = Table {
 
 fn mask(address: IpAddr, prefix: u8) -> String {
     match address {
-        IpAddr::V4(_) => Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)).to_string(),
-        IpAddr::V6(_) => Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)).to_string(),
+        IpAddr::V4(_) => Ipv4Addr::from_bits(
+            u32::MAX
+                .checked_shl(32 - u32::from(prefix.min(32)))
+                .unwrap_or(0),
+        )
+        .to_string(),
+        IpAddr::V6(_) => Ipv6Addr::from_bits(
+            u128::MAX
+                .checked_shl(128 - u32::from(prefix.min(128)))
+                .unwrap_or(0),
+        )
+        .to_string(),
     }
 }
 
@@ -59,7 +71,13 @@ mod tests {
     fn masks_follow_the_prefix() {
         assert_eq!(mask(Ipv4Addr::LOCALHOST.into(), 8), "255.0.0.0");
         assert_eq!(mask(Ipv4Addr::LOCALHOST.into(), 0), "0.0.0.0");
-        assert_eq!(mask(Ipv6Addr::LOCALHOST.into(), 64), "ffff:ffff:ffff:ffff::");
-        assert_eq!(broadcast(Ipv4Addr::new(10, 1, 2, 3).into(), 16), text("10.1.255.255"));
+        assert_eq!(
+            mask(Ipv6Addr::LOCALHOST.into(), 64),
+            "ffff:ffff:ffff:ffff::"
+        );
+        assert_eq!(
+            broadcast(Ipv4Addr::new(10, 1, 2, 3).into(), 16),
+            text("10.1.255.255")
+        );
     }
 }

@@ -25,10 +25,20 @@ pub(super) const TABLE: Table = Table {
     ],
     rows: || {
         let owners = owners();
-        let tcp = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
-        let tcp = tcp.filter(|entry| entry.state == TcpState::Listen).map(|entry| row(&owners, 6, entry.local_address, entry.inode));
-        let udp = [procfs::net::udp(), procfs::net::udp6()].into_iter().flatten().flatten();
-        let udp = udp.filter(|entry| entry.remote_address.port() == 0).map(|entry| row(&owners, 17, entry.local_address, entry.inode));
+        let tcp = [procfs::net::tcp(), procfs::net::tcp6()]
+            .into_iter()
+            .flatten()
+            .flatten();
+        let tcp = tcp
+            .filter(|entry| entry.state == TcpState::Listen)
+            .map(|entry| row(&owners, 6, entry.local_address, entry.inode));
+        let udp = [procfs::net::udp(), procfs::net::udp6()]
+            .into_iter()
+            .flatten()
+            .flatten();
+        let udp = udp
+            .filter(|entry| entry.remote_address.port() == 0)
+            .map(|entry| row(&owners, 17, entry.local_address, entry.inode));
         tcp.chain(udp).collect()
     },
 };
@@ -39,7 +49,9 @@ fn owners() -> HashMap<u64, (i32, i32)> {
     for process in all_processes().into_iter().flatten().flatten() {
         for descriptor in process.fd().into_iter().flatten().flatten() {
             if let FDTarget::Socket(inode) = descriptor.target {
-                owners.entry(inode).or_insert((process.pid(), descriptor.fd));
+                owners
+                    .entry(inode)
+                    .or_insert((process.pid(), descriptor.fd));
             }
         }
     }

@@ -22,7 +22,9 @@ pub(super) const TABLE: Table = Table {
     ],
     rows: || {
         let mounts = Process::myself().and_then(|process| process.mountinfo());
-        mounts.map(|mounts| mounts.into_iter().map(row).collect()).unwrap_or_default()
+        mounts
+            .map(|mounts| mounts.into_iter().map(row).collect())
+            .unwrap_or_default()
     },
 };
 
@@ -38,7 +40,15 @@ fn row(mount: MountInfo) -> Row {
     // that, but the agent's other lanes go on.
     match rustix::fs::statvfs(&mount.mount_point) {
         Ok(stat) => row.extend(
-            [stat.f_frsize, stat.f_blocks, stat.f_bfree, stat.f_bavail, stat.f_files, stat.f_ffree].map(integer),
+            [
+                stat.f_frsize,
+                stat.f_blocks,
+                stat.f_bfree,
+                stat.f_bavail,
+                stat.f_files,
+                stat.f_ffree,
+            ]
+            .map(integer),
         ),
         Err(_) => row.extend(std::iter::repeat_n(Value::Null, 6)),
     }

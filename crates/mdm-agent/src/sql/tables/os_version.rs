@@ -19,7 +19,10 @@ pub(super) const TABLE: Table = Table {
     ],
     rows: || {
         let release = platform::os_release();
-        let mut parts = release.get("VERSION_ID").split('.').map(|part| part.parse::<i64>().ok());
+        let mut parts = release
+            .get("VERSION_ID")
+            .split('.')
+            .map(|part| part.parse::<i64>().ok());
         let mut part = || parts.next().flatten().map_or(Value::Null, integer);
         vec![vec![
             text(release.get("NAME")),

@@ -22,7 +22,9 @@ pub(super) const TABLE: Table = Table {
         ("platform", "TEXT"),
     ],
     rows: || {
-        let start = procfs::process::Process::myself().ok().and_then(|process| super::processes::start_time(&process.stat().ok()?));
+        let start = procfs::process::Process::myself()
+            .ok()
+            .and_then(|process| super::processes::start_time(&process.stat().ok()?));
         vec![vec![
             integer(std::process::id()),
             super::optional_text(platform::hardware_uuid()),

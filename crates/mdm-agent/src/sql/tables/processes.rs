@@ -34,12 +34,18 @@ pub(super) const TABLE: Table = Table {
         ("nice", "INTEGER"),
     ],
     // A process that ends while it is read is not there any more.
-    rows: || all_processes().map(|all| all.flatten().filter_map(|process| row(&process)).collect()).unwrap_or_default(),
+    rows: || {
+        all_processes()
+            .map(|all| all.flatten().filter_map(|process| row(&process)).collect())
+            .unwrap_or_default()
+    },
 };
 
 fn row(process: &Process) -> Option<Row> {
     let (stat, status) = (process.stat().ok()?, process.status().ok()?);
-    let path = |path: procfs::ProcResult<std::path::PathBuf>| path.map_or(Value::Null, |path| text(path.display().to_string()));
+    let path = |path: procfs::ProcResult<std::path::PathBuf>| {
+        path.map_or(Value::Null, |path| text(path.display().to_string()))
+    };
     let exe = process.exe();
     let on_disk = exe.as_ref().map_or(-1, |path| i64::from(path.exists()));
     let ticks = procfs::ticks_per_second().max(1);

@@ -5,7 +5,13 @@ use crate::{platform, sql::Table};
 
 pub(super) const TABLE: Table = Table {
     name: c"uptime",
-    columns: &[("days", "INTEGER"), ("hours", "INTEGER"), ("minutes", "INTEGER"), ("seconds", "INTEGER"), ("total_seconds", "BIGINT")],
+    columns: &[
+        ("days", "INTEGER"),
+        ("hours", "INTEGER"),
+        ("minutes", "INTEGER"),
+        ("seconds", "INTEGER"),
+        ("total_seconds", "BIGINT"),
+    ],
     rows: || {
         let total = platform::uptime_seconds();
         vec![vec![

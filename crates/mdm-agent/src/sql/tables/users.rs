@@ -18,7 +18,13 @@ pub(super) const TABLE: Table = Table {
         ("shell", "TEXT"),
         ("uuid", "TEXT"),
     ],
-    rows: || fs::read_to_string("/etc/passwd").unwrap_or_default().lines().filter_map(account).collect(),
+    rows: || {
+        fs::read_to_string("/etc/passwd")
+            .unwrap_or_default()
+            .lines()
+            .filter_map(account)
+            .collect()
+    },
 };
 
 fn account(line: &str) -> Option<Row> {

@@ -1,0 +1,47 @@
+//! `mdm-bench`: measures a server against the project's budgets. One file per measurement; each
+//! prints one JSON object, and says in `docs/performance.md` how to repeat it.
+
+mod command;
+mod percentiles;
+mod process;
+mod start;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Mobius MDM's load generator. Each measurement prints one JSON object to stdout.
+#[derive(Debug, Parser)]
+#[command(name = "mdm-bench", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measurement {
+    /// Time from the start of the process to serving, with a database that exists; idle memory;
+    /// time to stop.
+    Start(start::Options),
+    /// Time from the call of the API until the agent has the command, and until the caller has the
+    /// answer, with many agents connected; memory per connected agent.
+    Command(command::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let measured = match Cli::parse().measurement {
+        Measurement::Start(options) => start::measure(options).await,
+        Measurement::Command(options) => command::measure(options).await,
+    };
+    match measured.and_then(|figures| Ok(serde_json::to_string_pretty(&figures)?)) {
+        Ok(text) => {
+            let _nobody_reads = writeln!(std::io::stdout(), "{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _nobody_reads = writeln!(std::io::stderr(), "mdm-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What is told of many timings.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Minimum, median, 99th percentile and maximum, in milliseconds, and how many there were.
+pub fn of(timings: &[Duration]) -> Value {
+    let mut sorted: Vec<f64> = timings
+        .iter()
+        .map(|timing| timing.as_secs_f64() * 1_000.0)
+        .collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = |hundredths: usize| {
+        let last = sorted.len().saturating_sub(1);
+        sorted
+            .get(last * hundredths / 100)
+            .map(|value| (value * 1_000.0).round() / 1_000.0)
+    };
+    json!({ "count": sorted.len(), "min_ms": at(0), "p50_ms": at(50), "p90_ms": at(90), "p99_ms": at(99), "max_ms": at(100) })
+}
