@@ -208,17 +208,14 @@ async fn a_restart_of_the_server_loses_nothing_and_who_resumes_gets_exactly_what
         .await;
     assert_eq!(known["result"], before["result"]);
     // The agent comes back by itself.
-    let after = mdm_testkit::wait_until(
-        "an answer",
-        std::time::Duration::from_mins(1),
-        async || {
+    let after =
+        mdm_testkit::wait_until("an answer", std::time::Duration::from_mins(1), async || {
             let answer = site
                 .send("this-machine", json!({ "command": "system_info" }))
                 .await;
             (answer["status"] == "completed").then_some(answer)
-        },
-    )
-    .await;
+        })
+        .await;
 
     let mut resumed = Watcher::connect(&site.server.url, &site.token, Some(&cursor))
         .await

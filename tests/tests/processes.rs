@@ -39,13 +39,22 @@ pub struct Server {
 }
 
 impl Server {
-
     /// Starts on a free port, with settings in the environment.
     pub fn start(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
-        let settings: Vec<_> = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let (child, url, password) = launch(data_dir, "127.0.0.1:0", &settings);
         let client = mdm_client::http_client(Duration::from_secs(30)).unwrap();
-        Self { url, data_dir: data_dir.to_owned(), password, settings, child, client }
+        Self {
+            url,
+            data_dir: data_dir.to_owned(),
+            password,
+            settings,
+            child,
+            client,
+        }
     }
 
     /// Starts again at the same address, after a stop or a kill.
@@ -163,7 +172,11 @@ impl Server {
 }
 
 /// Starts the process and waits until it serves.
-fn launch(data_dir: &Path, address: &str, settings: &[(String, String)]) -> (Child, String, Option<String>) {
+fn launch(
+    data_dir: &Path,
+    address: &str,
+    settings: &[(String, String)],
+) -> (Child, String, Option<String>) {
     std::fs::create_dir_all(data_dir).unwrap();
     let log = data_dir.join("server.log");
     let stderr: File = OpenOptions::new()

@@ -130,8 +130,18 @@ impl Connection {
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = tokio::time::sleep_until(over) => return Some(()),
-                Some(_) = self.news.recv() => self.next_checkin = None,
+                Some(news) = self.news.recv() => {
+                    self.next_checkin = None;
+                    self.hear(&news);
+                }
             }
+        }
+    }
+
+    /// Notes news that wait for the next check-in: what ended is in the journal.
+    fn hear(&mut self, news: &News) {
+        if *news == News::Inventory {
+            self.told = None;
         }
     }
 

@@ -61,7 +61,7 @@ pub async fn enroll(config: &Config, options: EnrollOptions) -> Result<Identity,
     // The same device goes on with its journal, which knows what was run already; what another
     // identity was told is nothing to this one.
     if former.is_none_or(|former| former.device_id != enrolled.device.id) {
-        state.forget()?;
+        state.forget_journal()?;
     }
     let identity = Identity::new(
         options.server,

@@ -7,6 +7,7 @@ use mdm_proto::{
     device_side::{CommandResult, DeliveredCommand},
 };
 use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
 use crate::{
@@ -36,6 +37,7 @@ pub struct Executor {
     journal: Journal,
     lanes: HashMap<&'static str, mpsc::Sender<DeliveredCommand>>,
     tasks: JoinSet<()>,
+    stopping: CancellationToken,
 }
 
 /// What became of a delivery.
@@ -58,6 +60,7 @@ impl Executor {
     ) -> Result<Self, AgentError> {
         let left = journal.with(|ledger| ledger.recover(now())).await?;
         let (mut lanes, mut tasks) = (HashMap::new(), JoinSet::new());
+        let stopping = CancellationToken::new();
         for lane in LANES {
             let (sender, receiver) = mpsc::channel(LANE_LENGTH);
             lanes.insert(lane, sender);
@@ -65,6 +68,7 @@ impl Executor {
                 journal: journal.clone(),
                 config: Arc::clone(&config),
                 news: news.clone(),
+                stopping: stopping.clone(),
             };
             tasks.spawn(worker.run(receiver));
         }
@@ -72,6 +76,7 @@ impl Executor {
             journal,
             lanes,
             tasks,
+            stopping,
         };
         for command in left {
             executor.queue(command);
@@ -119,6 +124,8 @@ impl Executor {
 
     /// Ends the lanes. What runs is left to end by itself within the time that is given.
     pub async fn stop(mut self, patience: std::time::Duration) {
+        // What still waits stays in the journal, for the next start.
+        self.stopping.cancel();
         self.lanes.clear();
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _cut_off = tokio::time::timeout(patience, all).await;
@@ -129,11 +136,15 @@ struct Worker {
     journal: Journal,
     config: Arc<Config>,
     news: mpsc::Sender<News>,
+    stopping: CancellationToken,
 }
 
 impl Worker {
     async fn run(self, mut lane: mpsc::Receiver<DeliveredCommand>) {
         while let Some(command) = lane.recv().await {
+            if self.stopping.is_cancelled() {
+                return;
+            }
             let id = command.id;
             match self.carry_out(command).await {
                 Ok(true) => {
@@ -178,7 +189,9 @@ impl Worker {
             command.command == "refresh_inventory",
         );
         // A task of its own: a fault in one command must not end its lane.
-        let running = tokio::spawn(async move { commands::execute(&command, &config).await });
+        let running = AbortOnDropHandle::new(tokio::spawn(async move {
+            commands::execute(&command, &config).await
+        }));
         let done = running.await.unwrap_or_else(|fault| {
             CommandOutcome::Failed(format!("the agent's own fault: {fault}"))
         });

@@ -209,19 +209,6 @@ impl Ledger<'_> {
         Ok(())
     }
 
-    /// What the server does not know yet, oldest first, at most `limit`.
-    pub fn unsent(&self, limit: usize) -> Result<Vec<CommandResult>, rusqlite::Error> {
-        let mut statement = self.0.prepare(
-            "SELECT id, status, result, error FROM commands
-              WHERE acknowledged = 0 AND status IS NOT NULL ORDER BY position LIMIT ?1",
-        )?;
-        let rows = statement.query_map(
-            params![i64::try_from(limit).unwrap_or(i64::MAX)],
-            outcome_of,
-        )?;
-        rows.collect()
-    }
-
     /// Whose outcomes the server does not know yet, oldest first.
     pub fn unsent_ids(&self, limit: i64) -> Result<Vec<Uuid>, rusqlite::Error> {
         let mut statement = self.0.prepare(

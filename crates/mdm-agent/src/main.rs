@@ -8,6 +8,7 @@ use std::{
     io::{IsTerminal, Read, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -94,8 +95,7 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "must have the form key=value".to_owned())
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = init_log(&cli.log_level) {
         say_error(&error);
@@ -105,7 +105,22 @@ async fn main() -> ExitCode {
         state_dir: cli.state_dir.unwrap_or_else(default_state_dir),
         ..Config::default()
     };
-    match carry_out(cli.command, config).await {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say_error(&format!(
+                "the system gives no threads or descriptors: {error}"
+            ));
+            return ExitCode::from(1);
+        }
+    };
+    let done = runtime.block_on(carry_out(cli.command, config));
+    // A long query on a thread of its own must not keep the agent from ending: it is in the journal.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say_error(&error.to_string());

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -85,10 +86,14 @@ impl StateDir {
             .mode(0o600)
             .open(&path);
         let file = file.map_err(|error| AgentError::State { path, error })?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(RunLock(file)),
-            Err(_) => Err(AgentError::Running(self.0.clone())),
+        // `status` holds the lock for a moment, too: to be refused once is not to be refused.
+        for _ in 0..5 {
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                return Ok(RunLock(file));
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
+        Err(AgentError::Running(self.0.clone()))
     }
 
     /// The identity, if the machine is enrolled.
@@ -118,24 +123,31 @@ impl StateDir {
         write_whole(&path, &bytes).map_err(failed)
     }
 
-    /// Forgets who this machine was: identity and journal.
+    /// Forgets who this machine was: journal, and then identity.
     pub fn forget(&self) -> Result<(), AgentError> {
-        for name in [
-            "identity.json",
+        self.forget_journal()?;
+        self.remove("identity.json")
+    }
+
+    /// Forgets what was run: another identity begins with an empty journal.
+    pub fn forget_journal(&self) -> Result<(), AgentError> {
+        let names = [
             "journal.db",
             "journal.db-wal",
             "journal.db-shm",
             "status.json",
-        ] {
-            let path = self.file(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(AgentError::State { path, error });
-                }
-                _ => {}
+        ];
+        names.into_iter().try_for_each(|name| self.remove(name))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), AgentError> {
+        let path = self.file(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(AgentError::State { path, error })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The command line of `mdm-api`. Results go to stdout, everything else to stderr. Exit codes: 0
 //! done, 1 failed, 2 wrong usage.
-#![expect(clippy::doc_markdown, reason = "the comments of the arguments are the help that people read")]
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments of the arguments are the help that people read"
+)]
 
 use std::path::PathBuf;
 

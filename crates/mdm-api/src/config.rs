@@ -243,7 +243,12 @@ fn check(settings: &Settings) -> Result<(), ConfigError> {
         10,
         1_000_000,
     )?;
-    within("event_retention_days", settings.event_retention_days, 1, 3_650)?;
+    within(
+        "event_retention_days",
+        settings.event_retention_days,
+        1,
+        3_650,
+    )?;
     if settings.secret_key.is_some() && settings.secret_key_file.is_some() {
         return Err(ConfigError::Wrong(
             "secret_key and secret_key_file: give one of them, not both".to_owned(),

@@ -35,17 +35,35 @@ pub enum DatabaseError {
 impl Database {
     /// Opens the database that the settings name, starting it if it is our own.
     pub async fn open(settings: &Settings) -> Result<Self, DatabaseError> {
-        let (options, cluster) = match &settings.database_url {
-            Some(url) => (
-                PgConnectOptions::from_str(url.expose_secret())
-                    .map_err(|_may_hold_a_password| DatabaseError::Url)?,
+        let (options, cluster) = if let Some(url) = &settings.database_url {
+            let options = PgConnectOptions::from_str(url.expose_secret());
+            (
+                options.map_err(|_may_hold_a_password| DatabaseError::Url)?,
                 None,
-            ),
-            None => {
-                let cluster = Cluster::start(cluster_config(settings)).await?;
-                (cluster.connect_options(DATABASE), Some(cluster))
-            }
+            )
+        } else {
+            let cluster = Cluster::start(cluster_config(settings)).await?;
+            (cluster.connect_options(DATABASE), Some(cluster))
         };
+        Self::connect(settings, options, cluster).await
+    }
+
+    /// As [`open`](Self::open), but if a server runs on the data directory now, its database is used
+    /// and left running: for commands beside it.
+    pub async fn attach_or_open(settings: &Settings) -> Result<Self, DatabaseError> {
+        if settings.database_url.is_none()
+            && let Some(options) = mdm_postgres::running(&settings.data_dir, DATABASE)?
+        {
+            return Self::connect(settings, options, None).await;
+        }
+        Self::open(settings).await
+    }
+
+    async fn connect(
+        settings: &Settings,
+        options: PgConnectOptions,
+        cluster: Option<Cluster>,
+    ) -> Result<Self, DatabaseError> {
         let opened = PgPoolOptions::new()
             .max_connections(settings.database_connections)
             .acquire_timeout(Duration::from_secs(5))

@@ -32,10 +32,15 @@ fn main() -> ExitCode {
         return fail(2, &error);
     }
     let command = cli.command.unwrap_or(Command::Serve);
-    match actix_web::rt::System::new().block_on(run(command, loaded)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &format!("{error:#}")),
-    }
+    let code = match actix_web::rt::System::new().block_on(run(command, loaded)) {
+        Ok(()) => 0,
+        Err(error) => {
+            fail(1, &format!("{error:#}"));
+            1
+        }
+    };
+    // Everything is written and stopped. Returning would wait for threads that nobody waits for.
+    std::process::exit(code)
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {
@@ -127,7 +132,7 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 async fn migrate(loaded: Loaded, status: bool, json: bool) -> anyhow::Result<()> {
-    let database = Database::open(&loaded.settings).await?;
+    let database = Database::attach_or_open(&loaded.settings).await?;
     let done = migrate_or_show(&database, status, json).await;
     database.close().await;
     done
@@ -178,7 +183,7 @@ fn show(loaded: &Loaded, json: bool) -> anyhow::Result<()> {
 
 async fn rotate_keys(loaded: Loaded) -> anyhow::Result<()> {
     let secret_key = secret_key::load(&loaded.settings, &OsEntropy)?;
-    let database = Database::open(&loaded.settings).await?;
+    let database = Database::attach_or_open(&loaded.settings).await?;
     let rotated =
         installation::rotate_signing_key(&database.pool, &SystemClock, &OsEntropy, &secret_key)
             .await;
@@ -191,7 +196,7 @@ async fn rotate_keys(loaded: Loaded) -> anyhow::Result<()> {
 }
 
 async fn reset_password(loaded: Loaded, email: &str) -> anyhow::Result<()> {
-    let database = Database::open(&loaded.settings).await?;
+    let database = Database::attach_or_open(&loaded.settings).await?;
     let reset =
         installation::reset_password(&database.pool, &SystemClock, Arc::new(OsEntropy), email)
             .await;

@@ -9,6 +9,7 @@
 //! [`ClusterError`], with a message that tells the remedy.
 
 mod account;
+mod attach;
 mod binaries;
 mod error;
 mod fetch;
@@ -29,6 +30,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use attach::running;
 pub use error::ClusterError;
 use location::Location;
 use lock::DirectoryLock;

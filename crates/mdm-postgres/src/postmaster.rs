@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,12 +109,7 @@ impl Postmaster {
     }
 
     pub fn connect_options(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.socket_dir)
-            .port(PORT)
-            .username(SUPERUSER)
-            .database(database)
-            .ssl_mode(PgSslMode::Disable)
+        connect_options(&self.socket_dir, database)
     }
 
     pub fn running(&self) -> Option<Arc<Process>> {
@@ -341,6 +336,16 @@ impl Drop for Postmaster {
 }
 
 /// PostgreSQL's `cannot_connect_now`: it starts, recovers or shuts down.
+/// Through the socket in `socket_dir`, as the superuser.
+pub(crate) fn connect_options(socket_dir: &Path, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .port(PORT)
+        .username(SUPERUSER)
+        .database(database)
+        .ssl_mode(PgSslMode::Disable)
+}
+
 fn is_starting(error: &sqlx::Error) -> bool {
     error
         .as_database_error()

@@ -50,7 +50,12 @@ impl Connection {
             Some(Ok(channel)) => channel,
             Some(Err(error)) => return end_of(&error),
         };
-        let ended = self.serve(&mut channel).await;
+        let stop = self.stop.clone();
+        let serving = Box::pin(self.serve(&mut channel));
+        let ended = stop
+            .run_until_cancelled(serving)
+            .await
+            .unwrap_or(Err(End::Stop));
         match ended {
             Err(End::Stop) | Ok(()) => {
                 channel.close().await;
@@ -237,7 +242,11 @@ impl Connection {
         self.tell_by_request(outcome.command_id, outcome).await
     }
 
-    async fn tell_by_request(&mut self, id: Uuid, outcome: CommandResult) -> Result<(), End> {
+    pub(super) async fn tell_by_request(
+        &mut self,
+        id: Uuid,
+        outcome: CommandResult,
+    ) -> Result<(), End> {
         let status = outcome.status.clone();
         let report = CommandStatusReport {
             status: outcome.status,

@@ -1,6 +1,6 @@
 //! Check-ins: where there is no channel.
 
-use mdm_proto::device_side::CheckinRequest;
+use mdm_proto::device_side::{CheckinRequest, CommandResult};
 use tokio::time::{Duration, Instant};
 
 use super::{Connection, End, channel::end_of};
@@ -13,7 +13,11 @@ use crate::{
 };
 
 /// A check-in carries at most this many outcomes.
-const OUTCOMES_AT_ONCE: usize = 50;
+const OUTCOMES_AT_ONCE: i64 = 50;
+/// And this many bytes of results.
+const BYTES_AT_ONCE: usize = 2 * 1024 * 1024;
+/// A result of this length gets a request of its own.
+const LONG: usize = 256 * 1024;
 /// Outcomes that came in the meantime are told this soon.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -43,7 +47,10 @@ impl Connection {
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep_until(due) => break,
                     // Something is to be told: not at once, so that what ends together goes together.
-                    Some(_) = self.news.recv() => due = due.min(Instant::now() + SOON),
+                    Some(news) = self.news.recv() => {
+                        self.hear(&news);
+                        due = due.min(Instant::now() + SOON);
+                    }
                 }
             }
         }
@@ -62,10 +69,7 @@ impl Connection {
     /// Says what there is to say and takes what there is to do; gives the pause until the next.
     async fn check_in(&mut self) -> Result<Duration, End> {
         let machine = self.news_of_machine().await?;
-        let command_results = self
-            .journal
-            .with(|ledger| ledger.unsent(OUTCOMES_AT_ONCE))
-            .await?;
+        let command_results = self.outcomes_for_checkin().await?;
         let request = CheckinRequest {
             os_version: None,
             system_info: machine
@@ -100,5 +104,31 @@ impl Connection {
         let asked =
             Duration::from_secs(answer.next_checkin_seconds.clamp(1, 86_400).unsigned_abs());
         Ok(if more_to_tell { SOON } else { asked })
+    }
+
+    /// What the server does not know yet, as much as a check-in can carry. What is too long for that
+    /// goes by a request of its own.
+    async fn outcomes_for_checkin(&mut self) -> Result<Vec<CommandResult>, End> {
+        let (mut outcomes, mut bytes) = (Vec::new(), 0);
+        for id in self
+            .journal
+            .with(|ledger| ledger.unsent_ids(OUTCOMES_AT_ONCE))
+            .await?
+        {
+            let Some(outcome) = self.journal.with(move |ledger| ledger.outcome(id)).await? else {
+                continue;
+            };
+            let length = outcome
+                .result
+                .as_ref()
+                .map_or(0, |result| result.to_string().len());
+            if length > LONG {
+                self.tell_by_request(id, outcome).await?;
+            } else if bytes + length <= BYTES_AT_ONCE {
+                bytes += length;
+                outcomes.push(outcome);
+            }
+        }
+        Ok(outcomes)
     }
 }
