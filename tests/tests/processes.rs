@@ -46,7 +46,7 @@ impl Server {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         let (child, url, password) = launch(data_dir, "127.0.0.1:0", &settings);
-        let client = mdm_client::http_client(Duration::from_secs(30)).unwrap();
+        let client = mdm_client::http_client(Duration::from_secs(40)).unwrap();
         Self {
             url,
             data_dir: data_dir.to_owned(),
@@ -61,6 +61,8 @@ impl Server {
     pub fn restart(&mut self) {
         let (child, url, password) = launch(&self.data_dir, &self.address(), &self.settings);
         (self.child, self.url, self.password) = (child, url, password);
+        // Connections to the process of before are of no use.
+        self.client = mdm_client::http_client(Duration::from_secs(40)).unwrap();
     }
 
     pub fn address(&self) -> String {
