@@ -1,5 +1,8 @@
 //! The device channel: the agent's WebSocket. One task per connected device; the ledger is the
 //! truth, and the channel only makes it fast.
+//!
+//! The task waits almost all of the time. What it does now and then, with its queries, is boxed: the
+//! memory of an idle channel is then that of its waiting only.
 
 use std::{sync::Arc, time::Duration};
 
@@ -98,41 +101,37 @@ struct Channel {
 impl Channel {
     async fn run(mut self, mut stream: AggregatedMessageStream) {
         let (organization, device) = (self.device.organization_id, self.device.id);
-        let seat = self
-            .state
-            .services
-            .channel_opened(organization, device, self.connection)
-            .await;
-        let end = match seat {
+        let services = self.state.services.clone();
+        let opening = services.channel_opened(organization, device, self.connection);
+        let end = match Box::pin(opening).await {
             Ok(seat) => self.serve(seat, &mut stream).await,
             Err(error) => error.into(),
         };
+        drop(stream);
         let orderly = matches!(end, End::Goodbye);
         if let End::Close(code, reason) = end {
-            let reason = CloseReason {
-                code: CloseCode::from(code),
-                description: Some(reason.to_owned()),
-            };
-            let _gone_already =
-                timeout(SEND_TIMEOUT, self.session.clone().close(Some(reason))).await;
+            Box::pin(self.close(code, reason)).await;
         }
-        drop(stream);
         // A device whose server goes away is not offline: it comes back to another one.
         if self.state.is_stopping() {
-            self.state
-                .services
+            services
                 .channels()
                 .close(organization, device, self.connection);
         } else {
-            self.state
-                .services
-                .channel_closed(organization, device, self.connection, orderly)
-                .await;
+            Box::pin(services.channel_closed(organization, device, self.connection, orderly)).await;
         }
     }
 
+    async fn close(&mut self, code: u16, reason: &str) {
+        let reason = CloseReason {
+            code: CloseCode::from(code),
+            description: Some(reason.to_owned()),
+        };
+        let _gone_already = timeout(SEND_TIMEOUT, self.session.clone().close(Some(reason))).await;
+    }
+
     async fn serve(&mut self, mut seat: ChannelSeat, stream: &mut AggregatedMessageStream) -> End {
-        match self.greet().await {
+        match Box::pin(self.greet()).await {
             Ok(()) => {}
             Err(end) => return end,
         }
@@ -144,16 +143,16 @@ impl Channel {
                 message = stream.next() => {
                     heard = Instant::now();
                     match message {
-                        Some(Ok(message)) => self.heard(message).await,
+                        Some(Ok(message)) => Box::pin(self.heard(message)).await,
                         Some(Err(_)) => Err(End::Close(close::BAD_MESSAGE, "a frame could not be read")),
                         None => Err(End::Broken),
                     }
                 }
-                signal = seat.signals.recv() => self.signalled(signal).await,
-                () = seat.commands.notified() => self.deliver_new(&mut look_again).await,
+                signal = seat.signals.recv() => Box::pin(self.signalled(signal)).await,
+                () = seat.commands.notified() => Box::pin(self.deliver_new(&mut look_again)).await,
                 () = tokio::time::sleep_until(look_again.unwrap_or(heard + silence)) => {
                     if look_again.take().is_some() {
-                        self.deliver_new(&mut look_again).await
+                        Box::pin(self.deliver_new(&mut look_again)).await
                     } else {
                         Err(End::Close(close::SILENT, "nothing was heard of the agent"))
                     }
