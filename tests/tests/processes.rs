@@ -73,6 +73,10 @@ impl Server {
         self.child.id()
     }
 
+    #[cfg_attr(
+        not(feature = "slow"),
+        expect(dead_code, reason = "the slow suite kills")
+    )]
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -263,6 +267,10 @@ impl Agent {
         self
     }
 
+    #[cfg_attr(
+        not(feature = "slow"),
+        expect(dead_code, reason = "the slow suite has drills")
+    )]
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.to_owned(), value.to_owned()));
         self

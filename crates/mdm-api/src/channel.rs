@@ -23,8 +23,8 @@ use mdm_store::StoreError;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    app::AppState, extract::AuthenticatedDevice, mapping, problem::ApiError,
-    routes::device_side::take_result,
+    extract::AuthenticatedDevice, mapping, problem::ApiError, routes::device_side::take_result,
+    state::AppState,
 };
 
 /// Adds the route below `/api/v1`.

@@ -1,5 +1,5 @@
 //! Settings, from the lowest to the highest: defaults, `mobius.toml`, environment (`MDM_*`),
-//! flags. To add one: a field of [`Settings`] with its default, a line in [`KEYS`], and, if it
+//! flags. To add one: a field of [`Settings`] with its default, a line in `KEYS`, and, if it
 //! deserves one, a flag in `cli.rs`.
 
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ use mdm_core::{devices::Device, sessions::AccessClaims};
 use mdm_service::{Actor, OpContext};
 use serde::de::DeserializeOwned;
 
-use crate::{app::AppState, problem::ApiError};
+use crate::{problem::ApiError, state::AppState};
 
 type Extracting<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
 

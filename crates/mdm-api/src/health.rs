@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use mdm_proto::system::{ComponentHealth, Health};
 use mdm_service::Services;
 
-use crate::app::AppState;
+use crate::state::AppState;
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How far behind the log's head the fan-out may be before it counts as down.

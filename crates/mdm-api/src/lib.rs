@@ -18,4 +18,6 @@ pub mod request_id;
 pub mod routes;
 pub mod secret_key;
 pub mod server;
+pub mod state;
+pub mod trace;
 pub mod trial;

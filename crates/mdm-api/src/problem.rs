@@ -10,6 +10,7 @@ use mdm_service::{
     context::Forbidden,
     devices::DeviceError,
     enrollment::EnrollmentError,
+    passwords::PasswordError,
     throttle::Throttled,
     tokens::TokenError,
 };
@@ -113,6 +114,20 @@ impl ApiError {
         );
         Self {
             retry_after: Some(1),
+            ..error
+        }
+    }
+
+    fn busy() -> Self {
+        let detail = "too many logins at once; try again";
+        let error = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "BUSY",
+            "Temporarily unavailable",
+            detail,
+        );
+        Self {
+            retry_after: Some(5),
             ..error
         }
     }
@@ -245,6 +260,7 @@ impl From<AuthError> for ApiError {
             AuthError::Throttled(throttled) => throttled.into(),
             AuthError::Invalid(invalid) => invalid.into(),
             AuthError::Store(error) => error.into(),
+            AuthError::Password(PasswordError::Busy) => Self::busy(),
             AuthError::Password(_) | AuthError::Key(_) => {
                 tracing::error!(request_id = %request_id::current(), %error, "signing in failed");
                 Self::internal()

@@ -24,11 +24,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{self, AppState},
+    app,
     config::Settings,
     database::Database,
     live::{self, Authenticate, LiveConfig, LiveParts, LiveState, SeatLimits},
-    request_id, secret_key,
+    secret_key,
+    state::AppState,
+    trace,
 };
 
 /// How long requests that are being answered may take at the end.
@@ -237,7 +239,7 @@ fn http_server(
         App::new()
             .app_data(state.clone())
             .app_data(state.live.worker())
-            .wrap(from_fn(request_id::trace_request))
+            .wrap(from_fn(trace::trace_request))
             .configure(app::configure)
     })
     .workers(workers)

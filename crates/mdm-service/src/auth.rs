@@ -112,10 +112,10 @@ impl Services {
         let (LoginName::Email(text) | LoginName::Username(text)) = name;
         match (Email::parse(text), name) {
             (Ok(email), _) => users::find_by_email(&mut conn, &email).await,
-            (Err(_), LoginName::Username(name)) => {
+            (Err(_), LoginName::Username(name)) if !name.contains('\0') => {
                 users::find_by_name(&mut conn, name.trim()).await
             }
-            (Err(_), LoginName::Email(_)) => Ok(None),
+            (Err(_), _) => Ok(None),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Passwords: Argon2id (RFC 9106), at most two at a time, away from the runtime's threads.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use argon2::{
     Argon2,
@@ -12,6 +12,8 @@ use tokio::sync::Semaphore;
 
 /// A hash takes 19 MiB and some tens of milliseconds of one core: this many at once bound both.
 const AT_ONCE: usize = 2;
+/// Who has waited this long is sent away: a flood of logins must not pile up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Hashes and checks passwords.
 #[derive(Clone)]
@@ -26,6 +28,9 @@ pub enum PasswordError {
     /// The hash function refused.
     #[error("password hash: {0}")]
     Hash(argon2::password_hash::Error),
+    /// More passwords wait than can be checked.
+    #[error("too many passwords wait to be checked")]
+    Busy,
     /// The work was cut off by the shutdown.
     #[error("the server is shutting down")]
     Stopped,
@@ -94,10 +99,9 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let _permit = self
-            .permits
-            .acquire()
-            .await
+        let permit = tokio::time::timeout(PATIENCE, self.permits.acquire()).await;
+        let _permit = permit
+            .map_err(|_elapsed| PasswordError::Busy)?
             .map_err(|_closed| PasswordError::Stopped)?;
         tokio::task::spawn_blocking(work)
             .await

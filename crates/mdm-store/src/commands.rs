@@ -21,6 +21,7 @@ pub use delivery::{claim_pending, has_open, lost_destructive, redeliver};
 pub use expiry::{devices_with_expired, lock_expired_of};
 
 pub(crate) struct CommandRow {
+    sequence: i64,
     organization_id: Uuid,
     id: Uuid,
     device_id: Uuid,
@@ -148,7 +149,8 @@ pub async fn find(
     let row = sqlx::query_as!(
         CommandRow,
         r#"
-        SELECT organization_id,
+        SELECT sequence,
+               organization_id,
                id,
                device_id,
                kind,
@@ -188,7 +190,8 @@ pub async fn list(
     let rows = sqlx::query_as!(
         CommandRow,
         r#"
-        SELECT organization_id,
+        SELECT sequence,
+               organization_id,
                id,
                device_id,
                kind,
@@ -282,7 +285,8 @@ pub async fn open_of_device(
     let rows = sqlx::query_as!(
         CommandRow,
         r#"
-        SELECT organization_id,
+        SELECT sequence,
+               organization_id,
                id,
                device_id,
                kind,
@@ -404,16 +408,20 @@ pub async fn transitions(
         .collect()
 }
 
-/// Puts commands in the order of delivery: by lane, the higher priority first, then as they came.
-fn in_delivery_order(mut commands: Vec<(i64, Command)>) -> Vec<Command> {
-    commands.sort_by_key(|(sequence, command)| {
+/// Reads commands in the order of delivery: by lane, the higher priority first, then as they came.
+fn in_delivery_order(mut rows: Vec<CommandRow>) -> Result<Vec<Command>, StoreError> {
+    rows.sort_by_key(|row| row.sequence);
+    let mut commands = rows
+        .into_iter()
+        .map(Command::try_from)
+        .collect::<Result<Vec<_>, _>>()?;
+    commands.sort_by_key(|command| {
         (
             lane_order(command.lane),
             std::cmp::Reverse(command.priority),
-            *sequence,
         )
     });
-    commands.into_iter().map(|(_, command)| command).collect()
+    Ok(commands)
 }
 
 const fn lane_order(lane: Lane) -> u8 {

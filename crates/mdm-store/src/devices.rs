@@ -87,6 +87,8 @@ impl DeviceRef {
     fn hardware(&self) -> Vec<String> {
         match self {
             Self::Id(id) => vec![id.to_string(), id.to_string().to_uppercase()],
+            // PostgreSQL's texts cannot hold it, so no device has it.
+            Self::Hardware(text) if text.contains('\0') => Vec::new(),
             Self::Hardware(text) => vec![text.clone()],
         }
     }

@@ -5,10 +5,10 @@ use mdm_proto::auth::{LoginRequest, RefreshRequest, TokenResponse, User};
 use mdm_service::auth::LoginName;
 
 use crate::{
-    app::AppState,
     extract::{SignedIn, StrictJson, origin},
     mapping,
     problem::ApiError,
+    state::AppState,
 };
 
 /// Adds the routes below `/api/v1`.

@@ -12,10 +12,10 @@ use mdm_service::commands::{CommandError, NewCommand};
 use mdm_store::devices::DeviceRef;
 
 use crate::{
-    app::AppState,
     extract::{Paging, Params, SignedIn, StrictJson},
     mapping,
     problem::ApiError,
+    state::AppState,
 };
 
 /// Adds the routes below `/api/v1`.

@@ -15,11 +15,11 @@ use mdm_service::{
 };
 
 use crate::{
-    app::AppState,
     extract::{AuthenticatedDevice, StrictJson, origin},
     mapping,
     problem::{ApiError, report_code},
     routes::devices::{created, enrollment},
+    state::AppState,
 };
 
 /// How many results a check-in may bring.

@@ -15,10 +15,10 @@ use mdm_service::devices::{DeviceChange, Enrolled, Enroller, Enrollment};
 use mdm_store::devices::{DeviceFilter, DeviceRef, Page};
 
 use crate::{
-    app::AppState,
     extract::{Paging, Params, SignedIn, StrictJson},
     mapping,
     problem::ApiError,
+    state::AppState,
 };
 
 /// Adds the routes below `/api/v1`.
@@ -144,7 +144,8 @@ fn filter(params: &mut Params) -> Result<DeviceFilter, ApiError> {
     let label = params.take("label").map(|text| {
         let pair = text
             .split_once(':')
-            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+            .filter(|_| !text.chars().any(char::is_control));
+        let pair = pair.map(|(key, value)| (key.to_owned(), value.to_owned()));
         pair.ok_or_else(|| {
             ApiError::invalid_field("/label", "INVALID", "must have the form key:value")
         })

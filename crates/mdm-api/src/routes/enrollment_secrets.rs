@@ -8,10 +8,10 @@ use mdm_proto::enrollment::{
 use mdm_service::enrollment::{EnrollmentError, NewSecret};
 
 use crate::{
-    app::AppState,
     extract::{Paging, Params, SignedIn, StrictJson},
     mapping,
     problem::ApiError,
+    state::AppState,
 };
 
 /// Adds the routes below `/api/v1`.

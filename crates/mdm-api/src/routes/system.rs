@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use secrecy::ExposeSecret;
 
-use crate::{app::AppState, extract::bearer, health, problem::ApiError};
+use crate::{extract::bearer, health, problem::ApiError, state::AppState};
 
 /// Adds the routes that stand at the root.
 pub fn configure_root(config: &mut web::ServiceConfig) {

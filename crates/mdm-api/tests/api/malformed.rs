@@ -182,3 +182,36 @@ async fn values_that_are_not_acceptable_are_pointed_at() {
         0
     );
 }
+
+#[actix_web::test]
+async fn the_character_that_no_text_can_hold_is_no_failure_of_ours() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    for path in ["/api/v1/devices/%00", "/api/v1/devices/a%00b/commands"] {
+        app.get(path, &admin)
+            .await
+            .expect_problem(404, "DEVICE_NOT_FOUND");
+    }
+    app.get("/api/v1/commands/%00", &admin)
+        .await
+        .expect_problem(404, "COMMAND_NOT_FOUND");
+    for query in ["search=%00", "label=a:%00", "label=%00:b"] {
+        app.get(&format!("/api/v1/devices?{query}"), &admin)
+            .await
+            .expect_problem(422, "INVALID");
+    }
+    for body in [
+        json!({ "username": "a\u{0}", "password": "x" }),
+        json!({ "email": "a@\u{0}", "password": "\u{0}" }),
+    ] {
+        app.call("POST", "/api/v1/auth/login", None, Some(body))
+            .await
+            .expect_problem(401, "WRONG_CREDENTIALS");
+    }
+    app.get("/api/v1/events?after=%00", &admin)
+        .await
+        .expect_problem(422, "INVALID");
+    app.get("/api/v1/events?types=%00", &admin)
+        .await
+        .expect_problem(422, "INVALID");
+}

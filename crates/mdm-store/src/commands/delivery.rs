@@ -5,56 +5,10 @@ use mdm_core::{
     commands::Command,
     ids::{CommandId, DeviceId, OrganizationId},
 };
-use serde_json::Value;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{CommandRow, in_delivery_order};
 use crate::error::StoreError;
-
-struct DeliveredRow {
-    sequence: i64,
-    organization_id: Uuid,
-    id: Uuid,
-    device_id: Uuid,
-    kind: String,
-    parameters: Value,
-    status: String,
-    lane: String,
-    priority: i16,
-    result: Option<Value>,
-    error: Option<String>,
-    created_by: Option<Uuid>,
-    created_at: Timestamp,
-    sent_at: Option<Timestamp>,
-    completed_at: Option<Timestamp>,
-    expires_at: Timestamp,
-    attempts: i32,
-}
-
-impl DeliveredRow {
-    fn into_ordered(self) -> Result<(i64, Command), StoreError> {
-        let row = CommandRow {
-            organization_id: self.organization_id,
-            id: self.id,
-            device_id: self.device_id,
-            kind: self.kind,
-            parameters: self.parameters,
-            status: self.status,
-            lane: self.lane,
-            priority: self.priority,
-            result: self.result,
-            error: self.error,
-            created_by: self.created_by,
-            created_at: self.created_at,
-            sent_at: self.sent_at,
-            completed_at: self.completed_at,
-            expires_at: self.expires_at,
-            attempts: self.attempts,
-        };
-        Ok((self.sequence, Command::try_from(row)?))
-    }
-}
 
 /// Whether any command of the device is open. Takes no lock: it is what an idle check-in asks.
 pub async fn has_open(
@@ -86,7 +40,7 @@ pub async fn claim_pending(
     limit: i64,
 ) -> Result<Vec<Command>, StoreError> {
     let rows = sqlx::query_as!(
-        DeliveredRow,
+        CommandRow,
         r#"
         UPDATE commands
            SET status = 'sent',
@@ -127,11 +81,7 @@ pub async fn claim_pending(
     )
     .fetch_all(conn)
     .await?;
-    let commands = rows
-        .into_iter()
-        .map(DeliveredRow::into_ordered)
-        .collect::<Result<_, _>>()?;
-    Ok(in_delivery_order(commands))
+    in_delivery_order(rows)
 }
 
 /// The commands that were handed over before and did not end, to be handed over again: the device's
@@ -144,7 +94,7 @@ pub async fn redeliver(
     limit: i64,
 ) -> Result<Vec<Command>, StoreError> {
     let rows = sqlx::query_as!(
-        DeliveredRow,
+        CommandRow,
         r#"
         UPDATE commands
            SET attempts = attempts + 1
@@ -184,11 +134,7 @@ pub async fn redeliver(
     )
     .fetch_all(conn)
     .await?;
-    let commands = rows
-        .into_iter()
-        .map(DeliveredRow::into_ordered)
-        .collect::<Result<_, _>>()?;
-    Ok(in_delivery_order(commands))
+    in_delivery_order(rows)
 }
 
 /// Destructive commands that were handed over and of which the device has told no end: it is asked

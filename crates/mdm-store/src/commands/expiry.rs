@@ -53,7 +53,8 @@ pub async fn lock_expired_of(
     let rows = sqlx::query_as!(
         CommandRow,
         r#"
-        SELECT organization_id,
+        SELECT sequence,
+               organization_id,
                id,
                device_id,
                kind,
