@@ -58,12 +58,12 @@ pub(super) async fn connect(
     }
     let upgraded = actix_ws::handle_with_protocols(&request, payload, &[SUBPROTOCOL]);
     let upgraded = upgraded.map_err(|error| {
-        let status = error.as_response_error().status_code();
+        let detail = format!("this route takes WebSocket upgrades only (RFC 6455): {error}");
         ApiError::new(
-            status,
+            StatusCode::BAD_REQUEST,
             "NOT_A_WEBSOCKET",
             "Bad request",
-            "this route takes WebSocket upgrades only (RFC 6455)",
+            detail,
         )
     })?;
     // From the check of the token to here nothing waits on anything: the end of the session

@@ -190,25 +190,24 @@ fn change(request: &HttpRequest, body: UpdateDevice) -> Result<DeviceChange, Api
         hostname,
         os_version,
         labels,
-        if_version: if_match(request)?,
+        if_version: if_match(request),
     })
 }
 
 /// The version that `If-Match` names; none if it is absent or `*`.
-fn if_match(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
-    let Some(value) = request.headers().get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let text = value.to_str().unwrap_or_default().trim();
+fn if_match(request: &HttpRequest) -> Option<i64> {
+    let text = request
+        .headers()
+        .get(header::IF_MATCH)?
+        .to_str()
+        .unwrap_or_default()
+        .trim();
     if text == "*" {
-        return Ok(None);
+        return None;
     }
-    let version = text.trim_matches('"').parse().map_err(|_error| {
-        ApiError::invalid_field(
-            "",
-            "INVALID_IF_MATCH",
-            "If-Match must be the ETag of a former answer",
-        )
-    })?;
-    Ok(Some(version))
+    // What is no tag of ours matches no version (RFC 9110, section 13.1.1).
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    Some(quoted.and_then(|text| text.parse().ok()).unwrap_or(-1))
 }

@@ -1,6 +1,6 @@
 //! Health, probes, metrics, keys.
 
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, get, route, web};
 use secrecy::ExposeSecret;
 
 use crate::{extract::bearer, health, problem::ApiError, state::AppState};
@@ -20,12 +20,12 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config.service(health_in_api).service(metrics_in_api);
 }
 
-#[get("/health")]
+#[route("/health", method = "GET", method = "HEAD")]
 async fn health_at_root(state: web::Data<AppState>) -> HttpResponse {
     health(&state).await
 }
 
-#[get("/health")]
+#[route("/health", method = "GET", method = "HEAD")]
 async fn health_in_api(state: web::Data<AppState>) -> HttpResponse {
     health(&state).await
 }
@@ -40,13 +40,13 @@ async fn health(state: &AppState) -> HttpResponse {
 }
 
 /// The process serves.
-#[get("/livez")]
+#[route("/livez", method = "GET", method = "HEAD")]
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
 /// The process can do its work now: the database answers, and the server is not draining.
-#[get("/readyz")]
+#[route("/readyz", method = "GET", method = "HEAD")]
 async fn readyz(state: web::Data<AppState>) -> HttpResponse {
     let health = health::probe(&state).await;
     if health.status == "unhealthy" || state.is_stopping() {

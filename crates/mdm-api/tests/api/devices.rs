@@ -81,6 +81,8 @@ async fn a_change_based_on_an_old_version_is_refused_and_changes_nothing() {
     };
     put("\"1\"", "first").await.expect(200);
     put("\"1\"", "second").await.expect_problem(412, "STALE");
+    put("W/\"2\"", "weak").await.expect_problem(412, "STALE");
+    put("nonsense", "none").await.expect_problem(412, "STALE");
     put("*", "third").await.expect(200);
     let device = app.get("/api/v1/devices/hw-1", &admin).await.expect(200);
     assert_eq!(

@@ -120,3 +120,23 @@ async fn status_tells_anyone_a_little_and_the_signed_in_everything() {
     assert_eq!(all["nodes"].as_array().unwrap().len(), 1);
     assert!(all["latest_cursor"].is_string());
 }
+
+#[actix_web::test]
+async fn probes_by_head_are_answered_and_a_socket_route_says_what_it_is() {
+    let app = TestApp::start().await;
+    for path in ["/health", "/api/v1/health", "/livez", "/readyz"] {
+        assert_eq!(
+            app.call("HEAD", path, None, None).await.status,
+            200,
+            "{path}"
+        );
+    }
+    let admin = app.admin().await;
+    app.get("/api/v1/ws", &admin)
+        .await
+        .expect_problem(400, "NOT_A_WEBSOCKET");
+    let (_, device) = app.enroll(&admin, "hw-1").await;
+    app.get("/api/v1/device/channel", &device)
+        .await
+        .expect_problem(400, "NOT_A_WEBSOCKET");
+}
