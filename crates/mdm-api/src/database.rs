@@ -52,7 +52,7 @@ impl Database {
     /// and left running: for commands beside it.
     pub async fn attach_or_open(settings: &Settings) -> Result<Self, DatabaseError> {
         if settings.database_url.is_none()
-            && let Some(options) = mdm_postgres::running(&settings.data_dir, DATABASE)?
+            && let Some(options) = mdm_postgres::running(&settings.data_dir, DATABASE).await?
         {
             return Self::connect(settings, options, None).await;
         }

@@ -23,6 +23,13 @@ pub enum ClusterError {
     )]
     InUse { data_dir: PathBuf, pid: Option<u32> },
 
+    /// A server has the data directory, but a command beside it does not reach its database.
+    #[error(
+        "a server{} has the data directory {}, but its database does not answer; it may be starting or stopping: try again in a moment, or see its log",
+        holder(*.pid), data_dir.display()
+    )]
+    NotServing { data_dir: PathBuf, pid: Option<u32> },
+
     /// No PostgreSQL on this machine, and none could be fetched.
     #[error(
         "no PostgreSQL server found (searched {searched}), and {fetch}; install one (`apt-get install postgresql`, `dnf install postgresql-server`) or point the server to an existing database with --database-url or MDM_DATABASE_URL"

@@ -24,6 +24,8 @@ use sha2::{Digest, Sha256};
 use crate::account::Account;
 use crate::error::{ClusterError, file};
 
+/// Where the cluster is unless its user cannot enter the data directory.
+const INSIDE: &str = "postgres";
 const POINTER: &str = "postgres.location";
 /// In a cluster kept elsewhere: the data directory that it belongs to.
 const ORIGIN: &str = "data-directory";
@@ -41,10 +43,25 @@ pub(crate) struct Location {
 impl Location {
     /// Finds the place of `data_dir`'s cluster, or chooses and makes it.
     pub fn resolve(data_dir: &Path) -> Result<Self, ClusterError> {
+        Self::find(data_dir)?.map_or_else(|| choose(data_dir, &data_dir.join(POINTER)), Ok)
+    }
+
+    /// The place of `data_dir`'s cluster, if it was chosen before.
+    pub fn find(data_dir: &Path) -> Result<Option<Self>, ClusterError> {
         let pointer = data_dir.join(POINTER);
         match fs::read_to_string(&pointer) {
-            Ok(target) => follow(data_dir, &pointer, Path::new(target.trim_end_matches('\n'))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => choose(data_dir, &pointer),
+            Ok(target) => {
+                let target = Path::new(target.trim_end_matches('\n'));
+                follow(data_dir, &pointer, target).map(Some)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let base = data_dir.join(INSIDE);
+                if holds_cluster(&base) {
+                    existing(base, false).map(Some)
+                } else {
+                    Ok(None)
+                }
+            }
             Err(error) => Err(ClusterError::file("read", &pointer, error)),
         }
     }
@@ -113,12 +130,9 @@ pub(crate) fn holds_cluster(base: &Path) -> bool {
 }
 
 fn choose(data_dir: &Path, pointer: &Path) -> Result<Location, ClusterError> {
-    let base = data_dir.join("postgres");
-    if holds_cluster(&base) {
-        return existing(base, false);
-    }
     let account = Account::for_new_cluster()?;
     let Some(closed) = first_closed(data_dir, &account) else {
+        let base = data_dir.join(INSIDE);
         make_directory(&base, 0o711)?;
         return Ok(Location {
             base,

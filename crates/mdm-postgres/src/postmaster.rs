@@ -335,7 +335,6 @@ impl Drop for Postmaster {
     }
 }
 
-/// PostgreSQL's `cannot_connect_now`: it starts, recovers or shuts down.
 /// Through the socket in `socket_dir`, as the superuser.
 pub(crate) fn connect_options(socket_dir: &Path, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
@@ -346,6 +345,7 @@ pub(crate) fn connect_options(socket_dir: &Path, database: &str) -> PgConnectOpt
         .ssl_mode(PgSslMode::Disable)
 }
 
+/// PostgreSQL's `cannot_connect_now`: it starts, recovers or shuts down.
 fn is_starting(error: &sqlx::Error) -> bool {
     error
         .as_database_error()

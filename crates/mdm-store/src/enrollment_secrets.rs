@@ -10,7 +10,7 @@ use mdm_core::{
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::error::{StoreError, one_row};
+use crate::error::StoreError;
 
 struct SecretRow {
     organization_id: Uuid,
@@ -120,8 +120,8 @@ pub async fn count(
     .await?)
 }
 
-/// The secret with this hash, its row locked: uses are counted one after the other.
-pub async fn lock_by_hash(
+/// The secret with this hash. Not locked: see [`count_use`].
+pub async fn find_by_hash(
     conn: &mut PgConnection,
     hash: TokenHash,
 ) -> Result<Option<EnrollmentSecret>, StoreError> {
@@ -140,7 +140,6 @@ pub async fn lock_by_hash(
                created_at
           FROM enrollment_secrets
          WHERE secret_hash = $1
-           FOR UPDATE
         "#,
         hash.as_bytes()
     )
@@ -149,19 +148,31 @@ pub async fn lock_by_hash(
     Ok(row.map(EnrollmentSecret::from))
 }
 
-/// Counts one use.
+/// Counts one use; `false` if the secret lets nobody in any more. Uses are counted one after the
+/// other, from here to the commit: to be called last in the transaction, so that many enrolments
+/// with one secret wait for each other as briefly as can be.
 pub async fn count_use(
     conn: &mut PgConnection,
     secret: &EnrollmentSecret,
-) -> Result<(), StoreError> {
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let done = sqlx::query!(
-        "UPDATE enrollment_secrets SET uses = uses + 1 WHERE organization_id = $1 AND id = $2",
+        r#"
+        UPDATE enrollment_secrets
+           SET uses = uses + 1
+         WHERE organization_id = $1
+           AND id = $2
+           AND revoked_at IS NULL
+           AND (expires_at IS NULL OR expires_at > $3)
+           AND (max_uses IS NULL OR uses < max_uses)
+        "#,
         secret.organization_id.uuid(),
-        secret.id.uuid()
+        secret.id.uuid(),
+        now
     )
     .execute(conn)
     .await?;
-    one_row("enrollment_secrets", done.rows_affected())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Withdraws a secret; `false` if the organisation has none with this id. Doing it again changes

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, in what it shares with others as well"
 )]
 
+mod attach;
 mod crash;
 mod place;
 mod refusal;

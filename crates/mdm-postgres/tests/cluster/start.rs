@@ -114,30 +114,3 @@ async fn a_start_during_the_shutdown_of_the_last_one_waits_for_it() {
     assert_eq!(read_row(&cluster).await, 42);
     cluster.stop().await.unwrap();
 }
-
-#[tokio::test]
-async fn a_command_beside_the_server_finds_its_database_and_no_other() {
-    let place = place();
-    let data_dir = place.path().join("data");
-    assert!(
-        mdm_postgres::running(&data_dir, DATABASE)
-            .unwrap()
-            .is_none()
-    );
-    let cluster = start(&data_dir).await;
-    write_row(&mut connect(&cluster).await).await;
-    let beside = mdm_postgres::running(&data_dir, DATABASE).unwrap().unwrap();
-    let mut connection = PgConnection::connect_with(&beside).await.unwrap();
-    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert!(pid > 0);
-    drop(connection);
-    cluster.stop().await.unwrap();
-    assert!(
-        mdm_postgres::running(&data_dir, DATABASE)
-            .unwrap()
-            .is_none()
-    );
-}

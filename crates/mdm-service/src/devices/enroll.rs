@@ -87,12 +87,14 @@ impl Services {
                 return Err(DeviceError::SecretRefused(SecretRefused::Unknown));
             }
             facts.labels = secret.labels.clone().overlaid_with(&facts.labels);
-            enrollment_secrets::count_use(&mut tx, secret).await?;
         }
         let token = Token::generate(TokenKind::Device, self.entropy.as_ref());
         let (device, replaced) = self
             .insert_or_replace(&mut tx, &ctx, facts, &token, enrollment.re_enroll)
             .await?;
+        if let (Some(secret), Some(presented)) = (&secret, &enrollment.secret) {
+            self.count_use(&mut tx, secret, presented).await?;
+        }
         self.commit(tx).await?;
         if replaced {
             self.channels
@@ -101,7 +103,7 @@ impl Services {
         Ok(Enrolled { device, token })
     }
 
-    /// Checks the secret, its row locked: uses are counted one after the other and never overshoot.
+    /// Checks the secret as it stands; that it still does is checked when its use is counted.
     async fn admit(
         &self,
         tx: &mut PgConnection,
@@ -123,7 +125,7 @@ impl Services {
             };
         };
         let found = match Token::parse(TokenKind::EnrollmentSecret, presented) {
-            Some(token) => enrollment_secrets::lock_by_hash(tx, token.hash()).await?,
+            Some(token) => enrollment_secrets::find_by_hash(tx, token.hash()).await?,
             None => None,
         };
         let checked = found
@@ -140,6 +142,30 @@ impl Services {
                 Err(DeviceError::SecretRefused(refused))
             }
         }
+    }
+
+    /// Counts the use of a secret, last of all. If others used it up or withdrew it in the
+    /// meantime, says which.
+    async fn count_use(
+        &self,
+        tx: &mut PgConnection,
+        secret: &EnrollmentSecret,
+        presented: &str,
+    ) -> Result<(), DeviceError> {
+        let now = self.now();
+        if enrollment_secrets::count_use(&mut *tx, secret, now).await? {
+            return Ok(());
+        }
+        let found = match Token::parse(TokenKind::EnrollmentSecret, presented) {
+            Some(token) => enrollment_secrets::find_by_hash(tx, token.hash()).await?,
+            None => None,
+        };
+        let refused = found.map_or(Some(SecretRefused::Unknown), |secret| {
+            secret.check(now).err()
+        });
+        Err(DeviceError::SecretRefused(
+            refused.unwrap_or(SecretRefused::UsedUp),
+        ))
     }
 
     async fn insert_or_replace(
