@@ -1,6 +1,6 @@
 //! The database of this server: its own private PostgreSQL, or one that was named.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use mdm_postgres::{Cluster, ClusterConfig, ClusterError, DATABASE};
 use mdm_store::{PgConnectOptions, PgPool};
@@ -27,6 +27,11 @@ pub enum DatabaseError {
         "database_url (MDM_DATABASE_URL) is not a PostgreSQL URL such as postgres://user:password@host/database"
     )]
     Url,
+    /// A command that works on what is there found nothing there.
+    #[error(
+        "there is no database in the data directory {0}: give the server's own with --data-dir or MDM_DATA_DIR"
+    )]
+    Missing(PathBuf),
     /// The database does not answer.
     #[error("the database does not answer: {0}")]
     Connect(sqlx::Error),
@@ -57,6 +62,15 @@ impl Database {
             return Self::connect(settings, options, None).await;
         }
         Self::open(settings).await
+    }
+
+    /// As [`attach_or_open`](Self::attach_or_open), but makes no database where there is none: a
+    /// mistyped data directory is a mistake and no new installation.
+    pub async fn attach_or_open_existing(settings: &Settings) -> Result<Self, DatabaseError> {
+        if settings.database_url.is_none() && !mdm_postgres::exists(&settings.data_dir)? {
+            return Err(DatabaseError::Missing(settings.data_dir.clone()));
+        }
+        Self::attach_or_open(settings).await
     }
 
     async fn connect(

@@ -12,7 +12,7 @@ use mdm_api::{
     server::Application,
     trial,
 };
-use mdm_core::{OsEntropy, SystemClock};
+use mdm_core::{OsEntropy, SystemClock, ids::SigningKeyId};
 use mdm_service::installation;
 use mdm_store::migrations;
 use secrecy::ExposeSecret;
@@ -132,7 +132,11 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 async fn migrate(loaded: Loaded, status: bool, json: bool) -> anyhow::Result<()> {
-    let database = Database::attach_or_open(&loaded.settings).await?;
+    let database = if status {
+        Database::attach_or_open_existing(&loaded.settings).await?
+    } else {
+        Database::attach_or_open(&loaded.settings).await?
+    };
     let done = migrate_or_show(&database, status, json).await;
     database.close().await;
     done
@@ -182,11 +186,8 @@ fn show(loaded: &Loaded, json: bool) -> anyhow::Result<()> {
 }
 
 async fn rotate_keys(loaded: Loaded) -> anyhow::Result<()> {
-    let secret_key = secret_key::load(&loaded.settings, &OsEntropy)?;
-    let database = Database::attach_or_open(&loaded.settings).await?;
-    let rotated =
-        installation::rotate_signing_key(&database.pool, &SystemClock, &OsEntropy, &secret_key)
-            .await;
+    let database = Database::attach_or_open_existing(&loaded.settings).await?;
+    let rotated = rotate_in(&database, &loaded).await;
     database.close().await;
     say(&format!(
         "new signing key: {}",
@@ -195,8 +196,15 @@ async fn rotate_keys(loaded: Loaded) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn rotate_in(database: &Database, loaded: &Loaded) -> anyhow::Result<SigningKeyId> {
+    let secret_key = secret_key::load(&loaded.settings, &OsEntropy)?;
+    let rotated =
+        installation::rotate_signing_key(&database.pool, &SystemClock, &OsEntropy, &secret_key);
+    Ok(rotated.await?)
+}
+
 async fn reset_password(loaded: Loaded, email: &str) -> anyhow::Result<()> {
-    let database = Database::attach_or_open(&loaded.settings).await?;
+    let database = Database::attach_or_open_existing(&loaded.settings).await?;
     let reset =
         installation::reset_password(&database.pool, &SystemClock, Arc::new(OsEntropy), email)
             .await;

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::Instant;
 
 use crate::error::ClusterError;
-use crate::location::Location;
+use crate::location::{Location, holds_cluster};
 use crate::lock;
 use crate::postmaster::connect_options;
 
@@ -52,6 +52,14 @@ pub async fn running(
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether `data_dir` has a database, running or not. Changes nothing.
+pub fn exists(data_dir: &Path) -> Result<bool, ClusterError> {
+    let Ok(data_dir) = data_dir.canonicalize() else {
+        return Ok(false);
+    };
+    Ok(Location::find(&data_dir)?.is_some_and(|location| holds_cluster(&location.base)))
 }
 
 async fn answers(options: &PgConnectOptions) -> bool {

@@ -30,7 +30,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use attach::running;
+pub use attach::{exists, running};
 pub use error::ClusterError;
 use location::Location;
 use lock::DirectoryLock;

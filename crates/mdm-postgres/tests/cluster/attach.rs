@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mdm_postgres::{ClusterError, DATABASE, running};
+use mdm_postgres::{ClusterError, DATABASE, exists, running};
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 
@@ -23,6 +23,7 @@ async fn a_command_beside_a_server_reaches_its_database() {
     connection.close().await.unwrap();
     cluster.stop().await.unwrap();
     assert!(running(place.path(), DATABASE).await.unwrap().is_none());
+    assert!(exists(place.path()).unwrap());
 }
 
 #[tokio::test]
@@ -31,6 +32,7 @@ async fn a_look_at_a_directory_that_nobody_runs_makes_nothing_there() {
     let missing = place.path().join("missing");
     for data_dir in [missing.as_path(), place.path()] {
         assert!(running(data_dir, DATABASE).await.unwrap().is_none());
+        assert!(!exists(data_dir).unwrap());
     }
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
