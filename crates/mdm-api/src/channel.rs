@@ -13,7 +13,10 @@ use mdm_core::{
     devices::Device,
     ids::{CommandId, ConnectionId},
 };
-use mdm_proto::channel::{AgentFrame, MAX_AGENT_FRAME_BYTES, ServerFrame, Welcome, close};
+use mdm_proto::{
+    channel::{AgentFrame, MAX_AGENT_FRAME_BYTES, ServerFrame, Welcome, close},
+    device_side::PolicyResult,
+};
 use mdm_service::{
     channels::{ChannelSeat, ChannelSignal},
     commands::Delivery,
@@ -21,14 +24,18 @@ use mdm_service::{
 };
 use mdm_store::StoreError;
 use tokio::time::{Instant, timeout};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    extract::AuthenticatedDevice, mapping, problem::ApiError, routes::device_side::take_result,
+    extract::AuthenticatedDevice,
+    mapping,
+    problem::ApiError,
+    routes::device_side::{policy_reports, take_result},
     state::AppState,
 };
 
 /// Adds the route below `/api/v1`.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn configure(config: &mut ServiceConfig<'_>) {
     config.service(open);
 }
 
@@ -39,6 +46,8 @@ const BAD_FRAMES_AT_MOST: u32 = 10;
 /// After a failure of the database the commands are looked for again this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The agent's WebSocket (RFC 6455): commands come at once.
+#[utoipa::path(tag = "device side", responses((status = 101, description = "The channel begins")))]
 #[get("/device/channel")]
 async fn open(
     state: web::Data<AppState>,
@@ -173,6 +182,7 @@ impl Channel {
             heartbeat_seconds: self.state.heartbeat_seconds,
         };
         self.send(&ServerFrame::Welcome(welcome)).await?;
+        self.policies_changed().await?;
         let delivery = self
             .state
             .services
@@ -237,6 +247,7 @@ impl Channel {
                 })
                 .await
             }
+            Some(ChannelSignal::PoliciesChanged) => self.policies_changed().await,
             Some(ChannelSignal::Replaced) => Err(End::Close(
                 close::TOO_SLOW,
                 "replaced by a newer channel of this device",
@@ -247,6 +258,25 @@ impl Channel {
             )),
             None => Err(End::Close(close::TOO_SLOW, "the agent does not keep up")),
         }
+    }
+
+    /// Tells the agent that its policies changed, and sends the commands that its applications need.
+    async fn policies_changed(&mut self) -> Result<(), End> {
+        let services = &self.state.services;
+        services.see_to_applications(&self.device).await?;
+        let policy_revision = services.policy_revision(&self.device).await?;
+        self.send(&ServerFrame::PoliciesChanged { policy_revision })
+            .await
+    }
+
+    async fn take_policy_results(&mut self, results: Vec<PolicyResult>) -> Result<(), End> {
+        let reports = match policy_reports(results) {
+            Ok(reports) => reports,
+            Err(refused) => return self.bad_frame(&refused.to_string()).await,
+        };
+        let services = &self.state.services;
+        services.report_policies(&self.device, reports).await?;
+        Ok(())
     }
 
     async fn heard(&mut self, message: AggregatedMessage) -> Result<(), End> {
@@ -284,6 +314,7 @@ impl Channel {
                 }
             }
             Ok(AgentFrame::Inventory { system_info }) => self.take_inventory(system_info).await,
+            Ok(AgentFrame::PolicyResults { results }) => self.take_policy_results(results).await,
             Err(error) => self.bad_frame(&error.to_string()).await,
         }
     }

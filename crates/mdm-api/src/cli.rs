@@ -80,6 +80,52 @@ pub enum Command {
     /// Emergency help for administrators.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// License keys, for whoever sells or meters. Needs no server and no database.
+    #[command(subcommand)]
+    License(LicenseCommand),
+    /// Write the OpenAPI document of the API to stdout.
+    Openapi,
+}
+
+/// What can be done with license keys.
+#[derive(Debug, Subcommand)]
+pub enum LicenseCommand {
+    /// Make a pair of keys: the private one issues license keys, the public one goes into
+    /// license_public_keys of the servers.
+    Keygen {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Issue a license key.
+    Issue {
+        /// A file with the private key [env: MDM_LICENSE_PRIVATE_KEY holds the key itself]
+        #[arg(long, value_name = "FILE")]
+        private_key_file: Option<PathBuf>,
+        /// The organisation's id, as its GET /api/v1/license/status tells it.
+        #[arg(long, value_name = "ID")]
+        organization: uuid::Uuid,
+        /// professional or enterprise.
+        #[arg(long, default_value = "professional")]
+        tier: String,
+        /// How many devices may be enrolled; any number if absent.
+        #[arg(long, value_name = "NUMBER")]
+        devices: Option<u32>,
+        /// For how many days it is good. Everything still works for 14 days after its end.
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+        /// What else is bought, by name; may be repeated.
+        #[arg(long = "feature", value_name = "NAME")]
+        features: Vec<String>,
+    },
+    /// Show what a license key says, and whether a public key signed it.
+    Inspect {
+        /// The license key.
+        key: String,
+        /// The issuer's public key; by default those of license_public_keys.
+        #[arg(long, value_name = "KEY")]
+        public_key: Vec<String>,
+    },
 }
 
 /// What can be done with keys.

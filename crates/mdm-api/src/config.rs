@@ -68,6 +68,20 @@ pub struct Settings {
     pub event_connections_per_user: usize,
     /// How many event connections one address may have on this node.
     pub event_connections_per_address: usize,
+    /// The largest package of an application, in MiB.
+    pub package_limit_mib: u64,
+    /// The S3 bucket for packages; unset, they are kept in the data directory.
+    pub s3_bucket: Option<String>,
+    /// The bucket's region.
+    pub s3_region: String,
+    /// Another S3 service than Amazon's.
+    pub s3_endpoint: Option<String>,
+    /// The id of the key to the bucket.
+    pub s3_access_key_id: Option<SecretString>,
+    /// The key to the bucket.
+    pub s3_secret_access_key: Option<SecretString>,
+    /// Ed25519 public keys, in base64, whose license keys are good.
+    pub license_public_keys: Vec<String>,
 }
 
 /// How a setting is read from the environment and shown.
@@ -101,6 +115,13 @@ const KEYS: &[(&str, Kind)] = &[
     ("event_retention_days", Kind::Number),
     ("event_connections_per_user", Kind::Number),
     ("event_connections_per_address", Kind::Number),
+    ("package_limit_mib", Kind::Number),
+    ("s3_bucket", Kind::Text),
+    ("s3_region", Kind::Text),
+    ("s3_endpoint", Kind::Text),
+    ("s3_access_key_id", Kind::Secret),
+    ("s3_secret_access_key", Kind::Secret),
+    ("license_public_keys", Kind::List),
 ];
 
 /// Variables with our prefix that belong to the other programs.
@@ -109,6 +130,7 @@ const FOREIGN: &[&str] = &[
     "MDM_SERVER",
     "MDM_API_KEY",
     "MDM_CONFIG",
+    "MDM_LICENSE_PRIVATE_KEY",
     "MDM_BENCH_",
     "MDM_TEST_",
 ];
@@ -128,6 +150,12 @@ fn defaults() -> Figment {
         .merge(Serialized::default("event_retention_days", 7))
         .merge(Serialized::default("event_connections_per_user", 100))
         .merge(Serialized::default("event_connections_per_address", 1_000))
+        .merge(Serialized::default("package_limit_mib", 4_096))
+        .merge(Serialized::default("s3_region", "us-east-1"))
+        .merge(Serialized::default(
+            "license_public_keys",
+            Vec::<String>::new(),
+        ))
 }
 
 /// The settings in force and where each came from.

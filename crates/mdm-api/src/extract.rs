@@ -9,9 +9,12 @@ use actix_web::{
     web,
 };
 use futures_util::StreamExt;
-use mdm_core::{devices::Device, sessions::AccessClaims};
-use mdm_service::{Actor, OpContext};
+use mdm_core::{Invalid, devices::Device, invalid};
+use mdm_proto::patch::Patch;
+use mdm_service::{Actor, OpContext, Services};
+use mdm_store::lists::{ListError, ListRequest, Sorting};
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::{problem::ApiError, state::AppState};
 
@@ -47,12 +50,45 @@ pub fn origin(request: &HttpRequest) -> String {
         .map_or_else(|| "unknown".to_owned(), |address| address.ip().to_string())
 }
 
-/// A signed-in user.
+/// A signed-in user, or a program with an API key.
 pub struct SignedIn {
     /// Who asks.
     pub ctx: OpContext,
-    /// What the access token says.
-    pub claims: AccessClaims,
+}
+
+/// The API key of the request.
+pub fn api_key(request: &HttpRequest) -> Option<&str> {
+    request.headers().get("x-api-key")?.to_str().ok()
+}
+
+/// Who asks, by an access token or by an API key.
+pub async fn sign_in(services: &Services, request: &HttpRequest) -> Result<OpContext, ApiError> {
+    if let Some(key) = api_key(request) {
+        let found = services.authenticate_api_key(key).await?;
+        let unknown = "the API key is not valid: it was deleted, has expired, or never was";
+        let key = found.ok_or_else(|| ApiError::unauthorized("API_KEY_INVALID", unknown))?;
+        return Ok(OpContext {
+            actor: Actor::ApiKey {
+                key_id: key.id,
+                user_id: key.created_by,
+                role: key.role,
+                permissions: key.permissions(),
+            },
+            organization_id: key.organization_id,
+        });
+    }
+    let token = bearer(request).ok_or_else(|| {
+        ApiError::unauthorized("TOKEN_MISSING", "send an access token as 'Authorization: Bearer …' (POST /api/v1/auth/login gives one) or an API key as 'X-API-Key'")
+    })?;
+    let claims = services.tokens().verify_fresh(token).await?;
+    Ok(OpContext {
+        actor: Actor::User {
+            user_id: claims.user_id,
+            session_id: claims.session_id,
+            role: claims.role,
+        },
+        organization_id: claims.organization_id,
+    })
 }
 
 impl FromRequest for SignedIn {
@@ -63,22 +99,8 @@ impl FromRequest for SignedIn {
         let request = request.clone();
         Box::pin(async move {
             let state = state(&request)?;
-            let token = bearer(&request).ok_or_else(|| {
-                ApiError::unauthorized("TOKEN_MISSING", "send an access token as 'Authorization: Bearer …'; POST /api/v1/auth/login gives one")
-            })?;
-            let claims = state.services.tokens().verify_fresh(token).await?;
-            let actor = Actor::User {
-                user_id: claims.user_id,
-                session_id: claims.session_id,
-                role: claims.role,
-            };
-            Ok(Self {
-                ctx: OpContext {
-                    actor,
-                    organization_id: claims.organization_id,
-                },
-                claims,
-            })
+            let ctx = sign_in(&state.services, &request).await?;
+            Ok(Self { ctx })
         })
     }
 }
@@ -155,7 +177,8 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for StrictJs
     }
 }
 
-async fn read_body(payload: &mut Payload, limit: usize) -> Result<web::BytesMut, ApiError> {
+/// Reads a body of at most `limit` bytes.
+pub async fn read_body(payload: &mut Payload, limit: usize) -> Result<web::BytesMut, ApiError> {
     let mut body = web::BytesMut::new();
     let mut length = 0_usize;
     while let Some(chunk) = payload.next().await {
@@ -289,6 +312,14 @@ impl Params {
         self.0.remove(name)
     }
 
+    /// A parameter's text of 1 to `max` characters.
+    pub fn take_text(&mut self, name: &str, max: usize) -> Result<Option<String>, ApiError> {
+        let text = self
+            .take(name)
+            .map(|text| invalid::text(&format!("/{name}"), &text, max));
+        Ok(text.transpose()?)
+    }
+
     /// A parameter of a type that texts can be read as.
     pub fn take_parsed<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, ApiError>
     where
@@ -340,43 +371,85 @@ impl Params {
     }
 }
 
-/// Where a list begins and how long it is.
-pub struct Paging<Id> {
-    /// 1 to 500, by default 50.
-    pub limit: i64,
-    /// How many to pass over.
-    pub offset: i64,
-    /// The id at which the page before ended.
-    pub cursor: Option<Id>,
+/// Takes `limit` (1 to 500, by default 50), `offset` or `cursor`, and `sort`.
+pub fn list_request(params: &mut Params, sorting: &Sorting) -> Result<ListRequest, ApiError> {
+    let limit = params.take_number("limit", 1, 500)?.unwrap_or(50);
+    let offset = params.take_number("offset", 0, 1_000_000_000)?;
+    let (cursor, sort) = (params.take("cursor"), params.take("sort"));
+    if cursor.is_some() && offset.is_some() {
+        return Err(ApiError::invalid_field(
+            "/offset",
+            "CONFLICT",
+            "give either offset or cursor",
+        ));
+    }
+    let request = ListRequest::parse(
+        sorting,
+        limit,
+        offset.unwrap_or(0),
+        sort.as_deref(),
+        cursor.as_deref(),
+    );
+    request.map_err(|error| {
+        let (pointer, code) = match error {
+            ListError::Sort(_) => ("/sort", "INVALID_SORT"),
+            ListError::Cursor => ("/cursor", "INVALID_CURSOR"),
+        };
+        ApiError::invalid_field(pointer, code, error.to_string())
+    })
 }
 
-impl<Id: FromStr> Paging<Id> {
-    /// Takes `limit`, `offset` and `cursor`.
-    pub fn take(params: &mut Params) -> Result<Self, ApiError> {
-        let limit = params.take_number("limit", 1, 500)?.unwrap_or(50);
-        let offset = params.take_number("offset", 0, 1_000_000_000)?;
-        let cursor = params.take("cursor").map(|text| {
-            text.parse().map_err(|_error| {
-                ApiError::invalid_field(
-                    "/cursor",
-                    "INVALID_CURSOR",
-                    "must be the next_cursor of a former page",
-                )
-            })
-        });
-        let cursor = cursor.transpose()?;
-        if cursor.is_some() && offset.is_some() {
-            return Err(ApiError::invalid_field(
-                "/offset",
-                "CONFLICT",
-                "give either offset or cursor",
-            ));
-        }
-        Ok(Self {
-            limit,
-            offset: offset.unwrap_or(0),
-            cursor,
+/// Takes `limit`, `offset` and `cursor` of a list that has one order only, that of the ids.
+pub fn id_page(params: &mut Params) -> Result<(Uuid, i64, i64), ApiError> {
+    let limit = params.take_number("limit", 1, 500)?.unwrap_or(50);
+    let offset = params.take_number("offset", 0, 1_000_000_000)?;
+    let cursor = params.take("cursor").map(|text| {
+        text.parse::<Uuid>().map_err(|_malformed| {
+            let detail = "must be the next_cursor of a former page";
+            ApiError::invalid_field("/cursor", "INVALID_CURSOR", detail)
         })
+    });
+    let cursor = cursor.transpose()?;
+    if cursor.is_some() && offset.is_some() {
+        let detail = "give either offset or cursor";
+        return Err(ApiError::invalid_field("/offset", "CONFLICT", detail));
+    }
+    Ok((cursor.unwrap_or_default(), limit, offset.unwrap_or(0)))
+}
+
+/// The version that `If-Match` names; none if it is absent or `*`.
+pub fn if_match(request: &HttpRequest) -> Option<i64> {
+    let text = request
+        .headers()
+        .get(header::IF_MATCH)?
+        .to_str()
+        .unwrap_or_default()
+        .trim();
+    if text == "*" {
+        return None;
+    }
+    // What is no tag of ours matches no version (RFC 9110, section 13.1.1).
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    Some(quoted.and_then(|text| text.parse().ok()).unwrap_or(-1))
+}
+
+/// A field of an update that cannot be cleared.
+pub fn not_null<T>(pointer: &str, patch: Patch<T>) -> Result<Option<T>, Invalid> {
+    match patch {
+        Patch::Absent => Ok(None),
+        Patch::Null => Err(Invalid::new(pointer, "REQUIRED", "cannot be cleared")),
+        Patch::Value(value) => Ok(Some(value)),
+    }
+}
+
+/// A field of an update that can be cleared.
+pub fn nullable<T>(patch: Patch<T>) -> Option<Option<T>> {
+    match patch {
+        Patch::Absent => None,
+        Patch::Null => Some(None),
+        Patch::Value(value) => Some(Some(value)),
     }
 }
 

@@ -71,8 +71,21 @@ async fn bus(state: &AppState) -> ComponentHealth {
     }
 }
 
-/// The data directory is up if a file can be written there now.
+/// The storage is up if a file can be written in the data directory now, and an object where the
+/// packages are kept.
 async fn storage(state: &AppState) -> ComponentHealth {
+    let packages = state.services.packages().probe(state.services.node());
+    match tokio::time::timeout(PROBE_TIMEOUT, packages).await {
+        Ok(Ok(())) => data_directory(state).await,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the storage of packages does not work");
+            down("packages cannot be stored")
+        }
+        Err(_) => down("the storage of packages did not answer in time"),
+    }
+}
+
+async fn data_directory(state: &AppState) -> ComponentHealth {
     let probe = state
         .data_dir
         .join(format!(".probe-{}", state.new_request_id()));

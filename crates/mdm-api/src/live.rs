@@ -18,10 +18,17 @@ mod worker;
 
 use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, web};
-use mdm_core::{Clock, Entropy, sessions::AccessClaims};
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use mdm_core::{
+    Clock, Entropy,
+    ids::{DeviceId, SessionId},
+    sessions::AccessClaims,
+    tokens::{Token, TokenKind},
+};
 use mdm_events::hub::{Counters, Limits};
+use mdm_proto::{events::EventPage, system::WebSocketStatus};
 use mdm_service::{
+    Services,
     stream::EventFeed,
     tokens::{AccessTokens, TokenError},
 };
@@ -29,7 +36,13 @@ use mdm_store::{PgPool, StoreError, events};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::ApiError;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::{
+    extract::{SignedIn, api_key, bearer},
+    openapi::params,
+    problem::ApiError,
+};
 
 pub use seats::SeatLimits;
 pub use socket::on_connect;
@@ -58,6 +71,43 @@ impl Authenticate for AccessTokens {
     ) -> Pin<Box<dyn Future<Output = Result<AccessClaims, TokenError>> + Send + 'a>> {
         Box::pin(self.verify_fresh(token))
     }
+}
+
+/// How long a key without an end is good for, as far as a connection is concerned.
+const KEY_LIFETIME: chrono::Duration = chrono::Duration::days(3650);
+
+impl Authenticate for Services {
+    /// An access token or an API key. A connection that was opened with a key belongs to a session
+    /// with the key's id, and ends with it.
+    fn verify<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<AccessClaims, TokenError>> + Send + 'a>> {
+        Box::pin(async move {
+            if Token::parse(TokenKind::ApiKey, token).is_none() {
+                return self.tokens().verify_fresh(token).await;
+            }
+            let found = self.authenticate_api_key(token).await;
+            let key = found.map_err(|error| {
+                tracing::warn!(%error, "cannot look up an API key");
+                TokenError::Unavailable
+            })?;
+            let key = key.ok_or(TokenError::Invalid)?;
+            Ok(AccessClaims {
+                user_id: key.created_by,
+                organization_id: key.organization_id,
+                session_id: SessionId::from_uuid(key.id.uuid()),
+                role: key.role,
+                permissions: key.permissions(),
+                expires_at: key.expires_at.unwrap_or_else(|| self.now() + KEY_LIFETIME),
+            })
+        })
+    }
+}
+
+/// The token or API key of a request's headers.
+fn credential(request: &HttpRequest) -> Option<&str> {
+    api_key(request).or_else(|| bearer(request))
 }
 
 /// What can be set.
@@ -188,16 +238,61 @@ impl LiveState {
 
 /// Adds the route at the root, for clients of the older API. The application also needs a
 /// [`LiveState::worker`] among its data.
-pub fn configure_root(config: &mut web::ServiceConfig) {
-    config.route("/ws", web::get().to(upgrade::connect));
+pub fn configure_root(config: &mut ServiceConfig<'_>) {
+    config.service(connect_at_root);
 }
 
 /// Adds the routes of the API's scope.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn configure(config: &mut ServiceConfig<'_>) {
     config
-        .route("/ws", web::get().to(upgrade::connect))
-        .route("/events", web::get().to(log::list))
-        .route("/websocket/status", web::get().to(status::show));
+        .service(connect)
+        .service(list)
+        .service(websocket_status);
+}
+
+/// Events as they happen: a WebSocket (RFC 6455). The token comes in the query as `token`, as
+/// `Authorization`, or as the subprotocols `bearer, <token>`; an API key as `X-API-Key`.
+#[utoipa::path(tag = "events", params(params::Events, ("token" = Option<String>, Query, description = "An access token")),
+    responses((status = 101, description = "The stream begins")))]
+#[get("/ws")]
+async fn connect_at_root(
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    upgrade::connect(request, payload).await
+}
+
+/// Events as they happen: a WebSocket (RFC 6455). The token comes in the query as `token`, as
+/// `Authorization`, or as the subprotocols `bearer, <token>`; an API key as `X-API-Key`.
+#[utoipa::path(tag = "events", params(params::Events, ("token" = Option<String>, Query, description = "An access token")),
+    responses((status = 101, description = "The stream begins")))]
+#[get("/ws")]
+async fn connect(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
+    upgrade::connect(request, payload).await
+}
+
+/// A piece of the event log: what a subscriber would have got.
+#[utoipa::path(tag = "events", params(params::Events, params::EventLimit), responses(
+    (status = 200, body = EventPage), (status = 410, description = "The log does not go on from this cursor")))]
+#[get("/events")]
+async fn list(request: HttpRequest) -> Result<web::Json<EventPage>, ApiError> {
+    log::list(&request, None).await
+}
+
+/// How the event stream is. Without credentials only the first two fields are given.
+#[utoipa::path(tag = "events", responses((status = 200, body = WebSocketStatus)))]
+#[get("/websocket/status")]
+async fn websocket_status(request: HttpRequest) -> Result<web::Json<WebSocketStatus>, ApiError> {
+    status::show(request).await
+}
+
+/// A piece of the event log, of one device only.
+pub async fn events_of_device(
+    request: &HttpRequest,
+    _caller: &SignedIn,
+    device: DeviceId,
+) -> Result<web::Json<EventPage>, ApiError> {
+    log::list(request, Some(device)).await
 }
 
 /// The part of the worker that handles the request.

@@ -8,7 +8,7 @@ use mdm_api::{
     cli::{AdminCommand, Cli, Command, KeysCommand},
     config::{self, Loaded},
     database::Database,
-    logging, secret_key,
+    license_command, logging, openapi, secret_key,
     server::Application,
     trial,
 };
@@ -58,6 +58,15 @@ async fn run(command: Command, loaded: Loaded) -> anyhow::Result<()> {
         Command::Keys(KeysCommand::Rotate) => rotate_keys(loaded).await,
         Command::Admin(AdminCommand::ResetPassword { email }) => {
             reset_password(loaded, &email).await
+        }
+        Command::License(command) => {
+            let known = &loaded.settings.license_public_keys;
+            say(&license_command::run(command, known)?);
+            Ok(())
+        }
+        Command::Openapi => {
+            say(&serde_json::to_string_pretty(&openapi::document())?);
+            Ok(())
         }
     }
 }

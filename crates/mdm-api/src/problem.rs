@@ -1,18 +1,28 @@
 //! Errors as they leave the API: problem details (RFC 9457). One mapping from the services'
 //! errors; a failure of our own is logged here, once, and its body says nothing of the inside.
 
-use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{Method, StatusCode, header},
+};
 use mdm_core::{Invalid, enrollment::SecretRefused};
 use mdm_proto::problem::{FieldProblem, MEDIA_TYPE, Problem};
 use mdm_service::{
+    api_keys::ApiKeyError,
+    applications::{ApplicationError, PackageError},
     auth::AuthError,
     commands::{CommandError, ReportError},
     context::Forbidden,
     devices::DeviceError,
     enrollment::EnrollmentError,
+    groups::GroupError,
+    idempotency::IdempotencyError,
+    licenses::LicenseError,
     passwords::PasswordError,
+    policies::PolicyError,
     throttle::Throttled,
     tokens::TokenError,
+    users::UserError,
 };
 use mdm_store::StoreError;
 
@@ -27,6 +37,7 @@ pub struct ApiError {
     detail: String,
     errors: Vec<FieldProblem>,
     retry_after: Option<u64>,
+    allow: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -44,6 +55,7 @@ impl ApiError {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
+            allow: None,
         }
     }
 
@@ -102,6 +114,47 @@ impl ApiError {
             code: code.to_owned(),
             detail: detail.into(),
         }])
+    }
+
+    /// The path takes other methods.
+    pub fn method_not_allowed(method: &Method, allowed: &[&str]) -> Self {
+        let allow = allowed.join(", ");
+        let detail = format!("{method} is not for this path; it takes {allow}");
+        let error = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            "Method not allowed",
+            detail,
+        );
+        Self {
+            allow: Some(allow.into()),
+            ..error
+        }
+    }
+
+    /// The request cannot be understood.
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, "Bad request", detail)
+    }
+
+    /// The body is not of a kind that the route takes.
+    pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
+        let code = "UNSUPPORTED_MEDIA_TYPE";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            code,
+            "Unsupported media type",
+            detail,
+        )
+    }
+
+    fn stale(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "STALE",
+            "Changed in the meantime",
+            detail,
+        )
     }
 
     fn unavailable() -> Self {
@@ -177,6 +230,9 @@ impl ResponseError for ApiError {
         if let Some(seconds) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
+        if let Some(allow) = &self.allow {
+            response.insert_header((header::ALLOW, &**allow));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
@@ -197,6 +253,9 @@ impl JsonBody for actix_web::HttpResponseBuilder {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::ReservationLost) {
+            return IdempotencyError::InProgress.into();
+        }
         if error.is_unavailable() {
             tracing::warn!(request_id = %request_id::current(), %error, "the database is away");
             return Self::unavailable();
@@ -239,6 +298,7 @@ impl From<TokenError> for ApiError {
             TokenError::Invalid => "TOKEN_INVALID",
             TokenError::Expired => "TOKEN_EXPIRED",
             TokenError::SessionEnded => "SESSION_ENDED",
+            TokenError::Unavailable => return Self::unavailable(),
         };
         Self::unauthorized(code, error.to_string())
     }
@@ -256,7 +316,9 @@ impl From<AuthError> for ApiError {
             AuthError::RefreshTokenReused => {
                 Self::unauthorized("REFRESH_TOKEN_REUSED", error.to_string())
             }
-            AuthError::NotSignedIn => Self::unauthorized("NOT_SIGNED_IN", error.to_string()),
+            // A key or a device is known, but has no session to speak of.
+            AuthError::NotSignedIn => Self::forbidden(error.to_string()),
+            AuthError::NoSuchSession => Self::not_found("SESSION_NOT_FOUND", error.to_string()),
             AuthError::Throttled(throttled) => throttled.into(),
             AuthError::Invalid(invalid) => invalid.into(),
             AuthError::Store(error) => error.into(),
@@ -309,12 +371,9 @@ impl From<DeviceError> for ApiError {
             DeviceError::SecretMissing => {
                 Self::unauthorized("ENROLLMENT_SECRET_MISSING", error.to_string())
             }
-            DeviceError::Stale => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                "STALE",
-                "Changed in the meantime",
-                error.to_string(),
-            ),
+            DeviceError::Stale => Self::stale(error.to_string()),
+            DeviceError::LicenseLimit => Self::conflict("LICENSE_LIMIT_REACHED", error.to_string()),
+            DeviceError::LicenseExpired => Self::conflict("LICENSE_EXPIRED", error.to_string()),
             DeviceError::Throttled(throttled) => throttled.into(),
             DeviceError::Store(error) => error.into(),
         }
@@ -328,6 +387,10 @@ impl From<CommandError> for ApiError {
             CommandError::Invalid(invalid) => invalid.into(),
             CommandError::Device(error) => error.into(),
             CommandError::NotFound => Self::not_found("COMMAND_NOT_FOUND", error.to_string()),
+            CommandError::BatchNotFound => {
+                Self::not_found("COMMAND_BATCH_NOT_FOUND", error.to_string())
+            }
+            CommandError::Group(error) => (*error).into(),
             CommandError::IdempotencyMismatch => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "IDEMPOTENCY_KEY_REUSED",
@@ -369,5 +432,166 @@ pub const fn report_code(error: &ReportError) -> &'static str {
         ReportError::UnknownStatus => "UNKNOWN_STATUS",
         ReportError::Unstorable => "CONTROL_CHARACTER",
         ReportError::Store(_) => "UNAVAILABLE",
+    }
+}
+
+impl From<GroupError> for ApiError {
+    fn from(error: GroupError) -> Self {
+        let text = error.to_string();
+        match error {
+            GroupError::Forbidden(forbidden) => forbidden.into(),
+            GroupError::Invalid(invalid) => invalid.into(),
+            GroupError::NotFound => Self::not_found("DEVICE_GROUP_NOT_FOUND", text),
+            GroupError::Device(error) => error.into(),
+            GroupError::AlreadyMember => Self::conflict("ALREADY_MEMBER", text),
+            GroupError::NotMember => Self::not_found("NOT_A_MEMBER", text),
+            GroupError::MemberByFilter => Self::conflict("MEMBER_BY_FILTER", text),
+            GroupError::Stale => Self::stale(text),
+            GroupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PolicyError> for ApiError {
+    fn from(error: PolicyError) -> Self {
+        let text = error.to_string();
+        match error {
+            PolicyError::Forbidden(forbidden) => forbidden.into(),
+            PolicyError::Invalid(invalid) => Self::invalid(
+                invalid
+                    .into_iter()
+                    .map(|invalid| FieldProblem {
+                        pointer: invalid.pointer,
+                        code: invalid.code.to_owned(),
+                        detail: invalid.detail,
+                    })
+                    .collect(),
+            ),
+            PolicyError::NotFound => Self::not_found("POLICY_NOT_FOUND", text),
+            PolicyError::Device(error) => error.into(),
+            PolicyError::Group(error) => error.into(),
+            PolicyError::AlreadyAssigned => Self::conflict("ALREADY_ASSIGNED", text),
+            PolicyError::NotAssigned => Self::not_found("NOT_ASSIGNED", text),
+            PolicyError::Stale => Self::stale(text),
+            PolicyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ApplicationError> for ApiError {
+    fn from(error: ApplicationError) -> Self {
+        let text = error.to_string();
+        match error {
+            ApplicationError::Forbidden(forbidden) => forbidden.into(),
+            ApplicationError::Invalid(invalid) => invalid.into(),
+            ApplicationError::NotFound => Self::not_found("APPLICATION_NOT_FOUND", text),
+            ApplicationError::Device(error) => error.into(),
+            ApplicationError::Group(error) => error.into(),
+            ApplicationError::Assigned => Self::conflict("APPLICATION_ASSIGNED", text),
+            ApplicationError::AlreadyAssigned => Self::conflict("ALREADY_ASSIGNED", text),
+            ApplicationError::NotAssigned => Self::not_found("NOT_ASSIGNED", text),
+            ApplicationError::Stale => Self::stale(text),
+            ApplicationError::Package(error) => error.into(),
+            ApplicationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PackageError> for ApiError {
+    fn from(error: PackageError) -> Self {
+        let text = error.to_string();
+        match error {
+            PackageError::TooLarge(_) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "PACKAGE_TOO_LARGE",
+                "Too large",
+                text,
+            ),
+            PackageError::Empty => Self::invalid_field("/package", "EMPTY", text),
+            PackageError::WrongChecksum { .. } => {
+                Self::invalid_field("/checksum", "WRONG_CHECKSUM", text)
+            }
+            PackageError::Storage(error) => {
+                tracing::error!(request_id = %request_id::current(), %error, "the storage of packages failed");
+                let error = Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "STORAGE_UNAVAILABLE",
+                    "Temporarily unavailable",
+                    "the storage of packages does not work at the moment; try again",
+                );
+                Self {
+                    retry_after: Some(5),
+                    ..error
+                }
+            }
+        }
+    }
+}
+
+impl From<LicenseError> for ApiError {
+    fn from(error: LicenseError) -> Self {
+        match error {
+            LicenseError::Forbidden(forbidden) => forbidden.into(),
+            LicenseError::Invalid(invalid) => invalid.into(),
+            LicenseError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UserError> for ApiError {
+    fn from(error: UserError) -> Self {
+        let text = error.to_string();
+        match error {
+            UserError::Forbidden(forbidden) => forbidden.into(),
+            UserError::Invalid(invalid) => invalid.into(),
+            UserError::NotFound => Self::not_found("USER_NOT_FOUND", text),
+            UserError::EmailTaken => Self::conflict("EMAIL_TAKEN", text),
+            UserError::LastAdministrator => Self::conflict("LAST_ADMINISTRATOR", text),
+            UserError::Stale => Self::stale(text),
+            UserError::Password(PasswordError::Busy) => Self::busy(),
+            UserError::Password(error) => {
+                tracing::error!(request_id = %request_id::current(), %error, "a password cannot be hashed");
+                Self::internal()
+            }
+            UserError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ApiKeyError> for ApiError {
+    fn from(error: ApiKeyError) -> Self {
+        let text = error.to_string();
+        match error {
+            ApiKeyError::Forbidden(forbidden) => forbidden.into(),
+            ApiKeyError::Invalid(invalid) => invalid.into(),
+            ApiKeyError::NotFound => Self::not_found("API_KEY_NOT_FOUND", text),
+            ApiKeyError::NotAUser => Self::forbidden(text),
+            ApiKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<IdempotencyError> for ApiError {
+    fn from(error: IdempotencyError) -> Self {
+        let text = error.to_string();
+        match error {
+            IdempotencyError::Invalid(invalid) => invalid.into(),
+            IdempotencyError::Mismatch => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "IDEMPOTENCY_KEY_REUSED",
+                "Invalid input",
+                text,
+            ),
+            IdempotencyError::InProgress => Self {
+                retry_after: Some(1),
+                ..Self::conflict("IDEMPOTENCY_IN_PROGRESS", text)
+            },
+            IdempotencyError::AnswerLost => Self::conflict("IDEMPOTENCY_ANSWER_LOST", text),
+            IdempotencyError::Sealed(error) => {
+                tracing::error!(request_id = %request_id::current(), %error, "a kept answer cannot be read");
+                Self::internal()
+            }
+            IdempotencyError::Store(error) => error.into(),
+        }
     }
 }

@@ -12,7 +12,9 @@ use anyhow::Context as _;
 use mdm_core::{Clock, Entropy, OsEntropy, SystemClock, devices::CheckinPace, ids::NodeId};
 use mdm_service::{
     Services,
+    applications::{Packages, S3Settings},
     installation::{self, FirstStart, FirstStarted},
+    licenses::LicensePublicKey,
     observer::ServiceObserver,
     services::Parts,
     stream::{EventStream, EventWake, StreamParts},
@@ -27,6 +29,7 @@ use crate::{
     app,
     config::Settings,
     database::Database,
+    idempotency,
     live::{self, Authenticate, LiveConfig, LiveParts, LiveState, SeatLimits},
     secret_key,
     state::AppState,
@@ -98,9 +101,11 @@ impl Application {
             first,
         )
         .await?;
+        let sealing = Arc::new(secret_key);
         let tokens = Arc::new(
-            AccessTokens::load(pool.clone(), Arc::new(secret_key), Arc::clone(&clock)).await?,
+            AccessTokens::load(pool.clone(), Arc::clone(&sealing), Arc::clone(&clock)).await?,
         );
+        let secret_key = Arc::clone(&sealing);
         let wake = EventWake::default();
         let node = NodeId::new(clock.as_ref(), entropy.as_ref()).to_string();
         let services = Services::new(Parts {
@@ -111,6 +116,9 @@ impl Application {
             wake: wake.clone(),
             tokens: Arc::clone(&tokens),
             pace: CheckinPace::every(settings.checkin_interval_seconds),
+            secret_key,
+            packages: packages(&settings)?,
+            license_keys: license_keys(&settings)?,
         });
         let stream = EventStream::start(StreamParts {
             pool: pool.clone(),
@@ -127,7 +135,7 @@ impl Application {
         let live = LiveState::new(LiveParts {
             pool,
             feed: stream.feed(),
-            tokens: Arc::clone(&tokens) as Arc<dyn Authenticate>,
+            tokens: Arc::new(services.clone()) as Arc<dyn Authenticate>,
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             connected_devices: Box::new(move || {
@@ -151,7 +159,8 @@ impl Application {
         let mut tasks = JoinSet::new();
         tasks.spawn(stream.run(tasks_stop.clone()));
         tasks.spawn(services.clone().run_presence(tasks_stop.clone()));
-        tasks.spawn(services.run_expiry(tasks_stop.clone()));
+        tasks.spawn(services.clone().run_expiry(tasks_stop.clone()));
+        tasks.spawn(services.run_upkeep(tasks_stop.clone()));
         tasks.spawn(tokens.run_reload(tasks_stop.clone()));
         let url = format!("http://{}", listener.local_addr()?);
         let server = http_server(&settings, listener, state.clone())?;
@@ -239,6 +248,7 @@ fn http_server(
         App::new()
             .app_data(state.clone())
             .app_data(state.live.worker())
+            .wrap(from_fn(idempotency::once))
             .wrap(from_fn(trace::trace_request))
             .configure(app::configure)
     })
@@ -254,6 +264,39 @@ fn http_server(
     .disable_signals()
     .listen(listener)?;
     Ok(server.run())
+}
+
+/// Where packages are kept: a bucket if one is named, else the data directory.
+fn packages(settings: &Settings) -> anyhow::Result<Packages> {
+    let limit = settings.package_limit_mib.saturating_mul(1024 * 1024);
+    let Some(bucket) = settings.s3_bucket.clone() else {
+        let directory = settings.data_dir.join("packages");
+        return Packages::in_directory(&directory, limit)
+            .with_context(|| format!("packages cannot be kept in {}", directory.display()));
+    };
+    let key = settings.s3_access_key_id.clone();
+    let (Some(access_key_id), Some(secret_access_key)) =
+        (key, settings.s3_secret_access_key.clone())
+    else {
+        anyhow::bail!("s3_bucket is set: s3_access_key_id and s3_secret_access_key must be, too");
+    };
+    let settings = S3Settings {
+        bucket,
+        region: settings.s3_region.clone(),
+        endpoint: settings.s3_endpoint.clone(),
+        access_key_id,
+        secret_access_key,
+    };
+    Packages::in_s3(&settings, limit).context("the S3 bucket cannot be used")
+}
+
+fn license_keys(settings: &Settings) -> anyhow::Result<Vec<LicensePublicKey>> {
+    let keys = settings.license_public_keys.iter();
+    keys.map(|text| {
+        LicensePublicKey::parse(text)
+            .with_context(|| format!("license_public_keys (MDM_LICENSE_PUBLIC_KEYS): {text:?}"))
+    })
+    .collect()
 }
 
 fn live_config(settings: &Settings, node: &str) -> LiveConfig {

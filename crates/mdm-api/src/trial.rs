@@ -72,6 +72,7 @@ impl Trial {
         server: Url,
     ) -> anyhow::Result<DeviceId> {
         let wish = NewSecret {
+            group_ids: Vec::new(),
             name: "try".to_owned(),
             labels: [("try".to_owned(), "yes".to_owned())].into(),
             expires_at: None,

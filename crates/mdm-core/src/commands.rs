@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     clock::Timestamp,
     devices::words,
-    ids::{CommandId, DeviceId, OrganizationId, UserId},
+    ids::{BatchId, CommandId, DeviceId, OrganizationId, UserId},
     invalid::Invalid,
 };
 
@@ -59,6 +59,7 @@ words! {
 
 words! {
     /// Where a command stands.
+    #[derive(PartialOrd, Ord)]
     CommandStatus, UnknownCommandStatus, "command status" {
         /// Accepted, not yet handed to the device.
         Pending = "pending",
@@ -264,6 +265,8 @@ pub struct Command {
     pub lane: Lane,
     /// How often it was handed to the device.
     pub attempts: i32,
+    /// The batch that it belongs to, if it was sent to many.
+    pub batch_id: Option<BatchId>,
 }
 
 /// One step of a command's life.

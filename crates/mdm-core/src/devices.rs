@@ -136,9 +136,9 @@ impl Labels {
             ));
         }
         for (key, value) in &pairs {
-            invalid::text(&format!("/labels/{}", escape(key)), key, 63)?;
+            invalid::text(&format!("/labels/{}", invalid::escape(key)), key, 63)?;
             if value.chars().count() > 255 || value.chars().any(char::is_control) {
-                let pointer = format!("/labels/{}", escape(key));
+                let pointer = format!("/labels/{}", invalid::escape(key));
                 return Err(Invalid::new(
                     pointer,
                     "INVALID_LABEL",
@@ -160,11 +160,6 @@ impl Labels {
     pub const fn pairs(&self) -> &BTreeMap<String, String> {
         &self.0
     }
-}
-
-/// Escapes one reference token of a JSON pointer (RFC 6901, section 3).
-fn escape(token: &str) -> String {
-    token.replace('~', "~0").replace('/', "~1")
 }
 
 /// A managed device.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     devices::Labels,
-    ids::{EnrollmentSecretId, OrganizationId, UserId},
+    ids::{EnrollmentSecretId, GroupId, OrganizationId, UserId},
 };
 
 /// A secret that enrols devices, without the secret itself: only its hash is kept.
@@ -19,6 +19,8 @@ pub struct EnrollmentSecret {
     pub name: String,
     /// Labels that a device gets when it joins.
     pub labels: Labels,
+    /// Groups that a device joins with it.
+    pub group_ids: Vec<GroupId>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
     /// How many devices it may enrol.
@@ -31,6 +33,8 @@ pub struct EnrollmentSecret {
     pub created_by: Option<UserId>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Counts the changes of the row: its `ETag`.
+    pub version: i64,
 }
 
 /// Why a secret does not enrol.

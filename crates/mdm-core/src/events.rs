@@ -7,9 +7,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    applications::{InstallState, Intent},
+    clock::Timestamp,
     commands::{CommandKind, CommandStatus},
     devices::{DeviceStatus, Labels, words},
-    ids::{CommandId, DeviceId, GroupId, OrganizationId, PolicyId, SessionId},
+    ids::{
+        ApiKeyId, ApplicationId, CommandId, DeviceId, GroupId, OrganizationId, PolicyId, SessionId,
+        UserId,
+    },
+    licenses::{LicenseState, Tier},
+    policies::ComplianceState,
     roles::Role,
 };
 use std::{fmt, str::FromStr};
@@ -29,6 +36,18 @@ words! {
         CommandExecution = "command_execution",
         /// A device entered or left a group.
         GroupMembership = "group_membership",
+        /// Where a device stands towards a policy changed.
+        ComplianceChange = "compliance_change",
+        /// A policy was made, changed or deleted.
+        PolicyChanged = "policy_changed",
+        /// An application was uploaded, changed, assigned or deleted.
+        ApplicationChanged = "application_changed",
+        /// A device said where an application stands on it.
+        ApplicationInstall = "application_install",
+        /// The license was set, or moved on.
+        LicenseChanged = "license_changed",
+        /// A user or an API key was made, changed or deleted.
+        UserChanged = "user_changed",
         /// A session ended: its tokens and sockets end with it. For the nodes, never for clients.
         SessionEnded = "session_ended",
     }
@@ -104,6 +123,22 @@ pub enum MembershipSource {
     Filter,
 }
 
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectAction {
+    /// It was made.
+    Created,
+    /// It was changed.
+    Updated,
+    /// It was deleted.
+    Deleted,
+    /// It was assigned to a device or group.
+    Assigned,
+    /// It is assigned no longer.
+    Unassigned,
+}
+
 /// What happened, with the fields that clients get as `data`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -169,11 +204,103 @@ pub enum EventData {
         /// By what.
         source: MembershipSource,
     },
+    /// See [`EventKind::ComplianceChange`].
+    ComplianceChange {
+        /// Which policy.
+        policy_id: PolicyId,
+        /// Which device.
+        device_id: DeviceId,
+        /// Where it stood.
+        old_state: ComplianceState,
+        /// Where it stands.
+        new_state: ComplianceState,
+    },
+    /// See [`EventKind::PolicyChanged`].
+    PolicyChanged {
+        /// Which policy.
+        policy_id: PolicyId,
+        /// What became of it.
+        action: ObjectAction,
+        /// What people call it.
+        name: String,
+        /// Whether it counts.
+        enabled: bool,
+        /// The count of its changes.
+        version: i64,
+    },
+    /// See [`EventKind::ApplicationChanged`].
+    ApplicationChanged {
+        /// Which application.
+        application_id: ApplicationId,
+        /// What became of it.
+        action: ObjectAction,
+        /// What people call it.
+        name: String,
+        /// Which version of it the package holds.
+        version: String,
+        /// The device that it was assigned to, if it was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_id: Option<DeviceId>,
+        /// The group that it was assigned to, if it was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group_id: Option<GroupId>,
+        /// What the assignment wants.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        intent: Option<Intent>,
+    },
+    /// See [`EventKind::ApplicationInstall`].
+    ApplicationInstall {
+        /// Which application.
+        application_id: ApplicationId,
+        /// On which device.
+        device_id: DeviceId,
+        /// Where it stands.
+        state: InstallState,
+        /// Why it failed, if it did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// See [`EventKind::LicenseChanged`].
+    LicenseChanged {
+        /// What was bought.
+        tier: Tier,
+        /// Where it stands; without a key always valid.
+        state: LicenseState,
+        /// How many devices may be enrolled.
+        device_limit: Option<i64>,
+        /// When it ends.
+        expires_at: Option<Stamp>,
+    },
+    /// See [`EventKind::UserChanged`].
+    UserChanged {
+        /// Which user, or whose key.
+        user_id: UserId,
+        /// Which key, if it is about one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        api_key_id: Option<ApiKeyId>,
+        /// What became of it.
+        action: ObjectAction,
+        /// What the user or the key may do.
+        role: Role,
+        /// Whether the user was closed out.
+        disabled: bool,
+    },
     /// See [`EventKind::SessionEnded`].
     SessionEnded {
         /// Which session.
         session_id: SessionId,
     },
+}
+
+/// A moment as the API writes it: RFC 3339 with milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(pub Timestamp);
+
+impl Serialize for Stamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.0.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        serializer.serialize_str(&text)
+    }
 }
 
 #[expect(
@@ -216,6 +343,12 @@ impl EventData {
             Self::PolicyAssignment { .. } => EventKind::PolicyAssignment,
             Self::CommandExecution { .. } => EventKind::CommandExecution,
             Self::GroupMembership { .. } => EventKind::GroupMembership,
+            Self::ComplianceChange { .. } => EventKind::ComplianceChange,
+            Self::PolicyChanged { .. } => EventKind::PolicyChanged,
+            Self::ApplicationChanged { .. } => EventKind::ApplicationChanged,
+            Self::ApplicationInstall { .. } => EventKind::ApplicationInstall,
+            Self::LicenseChanged { .. } => EventKind::LicenseChanged,
+            Self::UserChanged { .. } => EventKind::UserChanged,
             Self::SessionEnded { .. } => EventKind::SessionEnded,
         }
     }
@@ -224,6 +357,7 @@ impl EventData {
     pub const fn audience(&self) -> Audience {
         match self {
             Self::SessionEnded { .. } => Audience::Internal,
+            Self::LicenseChanged { .. } | Self::UserChanged { .. } => Audience::Role(Role::Admin),
             _ => Audience::Role(Role::Viewer),
         }
     }
@@ -234,9 +368,15 @@ impl EventData {
             Self::DeviceStatusChange { device_id, .. }
             | Self::DeviceUpdated { device_id, .. }
             | Self::CommandExecution { device_id, .. }
+            | Self::ComplianceChange { device_id, .. }
+            | Self::ApplicationInstall { device_id, .. }
             | Self::GroupMembership { device_id, .. } => Some(*device_id),
-            Self::PolicyAssignment { device_id, .. } => *device_id,
-            Self::SessionEnded { .. } => None,
+            Self::PolicyAssignment { device_id, .. }
+            | Self::ApplicationChanged { device_id, .. } => *device_id,
+            Self::PolicyChanged { .. }
+            | Self::LicenseChanged { .. }
+            | Self::UserChanged { .. }
+            | Self::SessionEnded { .. } => None,
         }
     }
 
@@ -244,7 +384,9 @@ impl EventData {
     pub const fn group_id(&self) -> Option<GroupId> {
         match self {
             Self::GroupMembership { group_id, .. } => Some(*group_id),
-            Self::PolicyAssignment { group_id, .. } => *group_id,
+            Self::PolicyAssignment { group_id, .. } | Self::ApplicationChanged { group_id, .. } => {
+                *group_id
+            }
             _ => None,
         }
     }

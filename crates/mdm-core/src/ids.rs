@@ -85,6 +85,12 @@ ids! {
     GroupId,
     /// A policy.
     PolicyId,
+    /// An application.
+    ApplicationId,
+    /// An API key.
+    ApiKeyId,
+    /// A batch of commands.
+    BatchId,
 }
 
 #[cfg(test)]

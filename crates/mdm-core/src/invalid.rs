@@ -23,6 +23,11 @@ impl Invalid {
     }
 }
 
+/// Escapes one reference token of a JSON pointer (RFC 6901, section 3).
+pub fn escape(token: &str) -> String {
+    token.replace('~', "~0").replace('/', "~1")
+}
+
 /// Takes a text of 1 to `max` characters without control characters, as `pointer`.
 pub fn text(pointer: &str, value: &str, max: usize) -> Result<String, Invalid> {
     let trimmed = value.trim();

@@ -6,14 +6,19 @@
 //! returns [`InvalidTransition`](commands::InvalidTransition) for what must not happen.
 #![warn(missing_docs)]
 
+pub mod api_keys;
+pub mod applications;
 pub mod clock;
 pub mod commands;
 pub mod devices;
 pub mod enrollment;
 pub mod entropy;
 pub mod events;
+pub mod groups;
 pub mod ids;
 pub mod invalid;
+pub mod licenses;
+pub mod policies;
 pub mod roles;
 pub mod sessions;
 pub mod tokens;

@@ -4,82 +4,164 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a user may do, each role including the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Reads.
-    Viewer,
-    /// Also runs commands and changes devices.
-    Operator,
-    /// Also manages users, keys and enrolment secrets.
-    Admin,
+use crate::devices::words;
+
+words! {
+    /// What a user may do, each role including the ones before it.
+    #[derive(PartialOrd, Ord)]
+    Role, UnknownRole, "role" {
+        /// Reads.
+        Viewer = "viewer",
+        /// Also runs commands and changes devices, groups, policies, applications and assignments.
+        Operator = "operator",
+        /// Also manages users, keys, the license and enrolment secrets.
+        Admin = "admin",
+    }
 }
 
-/// One thing that a caller may or may not do. Each use case asks for exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Permission {
-    /// Read devices and their inventory.
-    ReadDevices,
-    /// Enrol, change and unenrol devices.
-    WriteDevices,
-    /// Read commands (results only for those who may also run them).
-    ReadCommands,
-    /// Send and cancel commands, read their results.
-    RunCommands,
-    /// Create, list and revoke enrolment secrets.
-    ManageEnrollmentSecrets,
-    /// Follow the event stream.
-    ReadEvents,
-    /// See the server's inner counters.
-    ReadStatus,
+words! {
+    /// One thing that a caller may or may not do. Each use case asks for exactly one. Its name is
+    /// the scope of an API key that permits it.
+    Permission, UnknownPermission, "scope" {
+        /// Read devices and their inventory.
+        ReadDevices = "devices:read",
+        /// Enrol, change and unenrol devices.
+        WriteDevices = "devices:write",
+        /// Read commands (results only for those who may also run them).
+        ReadCommands = "commands:read",
+        /// Send and cancel commands, read their results.
+        RunCommands = "commands:run",
+        /// Read device groups and their members.
+        ReadGroups = "groups:read",
+        /// Change device groups and their members.
+        WriteGroups = "groups:write",
+        /// Read policies, their assignments and compliance.
+        ReadPolicies = "policies:read",
+        /// Change and assign policies.
+        WritePolicies = "policies:write",
+        /// Read applications, their assignments and packages.
+        ReadApplications = "applications:read",
+        /// Upload, change and assign applications.
+        WriteApplications = "applications:write",
+        /// Follow the event stream.
+        ReadEvents = "events:read",
+        /// See the server's inner counters.
+        ReadStatus = "status:read",
+        /// See the license.
+        ReadLicense = "license:read",
+        /// Set the license key.
+        ManageLicense = "license:manage",
+        /// Create, list and revoke enrolment secrets.
+        ManageEnrollmentSecrets = "enrollment-secrets:manage",
+        /// Create, change and delete users.
+        ManageUsers = "users:manage",
+        /// Create, change and delete API keys.
+        ManageApiKeys = "api-keys:manage",
+    }
 }
 
 impl Role {
-    /// All roles, from the least to the most powerful.
-    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
-
     /// Whether the role includes the permission.
     pub fn permits(self, permission: Permission) -> bool {
-        let least = match permission {
-            Permission::ReadDevices
-            | Permission::ReadCommands
-            | Permission::ReadEvents
-            | Permission::ReadStatus => Self::Viewer,
-            Permission::WriteDevices | Permission::RunCommands => Self::Operator,
-            Permission::ManageEnrollmentSecrets => Self::Admin,
-        };
-        self >= least
+        self >= permission.least_role()
     }
+}
 
-    /// The role's name in the API and the database.
-    pub const fn as_str(self) -> &'static str {
+impl Permission {
+    /// The least powerful role that includes it.
+    pub const fn least_role(self) -> Role {
         match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
+            Self::ReadDevices
+            | Self::ReadCommands
+            | Self::ReadGroups
+            | Self::ReadPolicies
+            | Self::ReadApplications
+            | Self::ReadEvents
+            | Self::ReadStatus
+            | Self::ReadLicense => Role::Viewer,
+            Self::WriteDevices
+            | Self::RunCommands
+            | Self::WriteGroups
+            | Self::WritePolicies
+            | Self::WriteApplications => Role::Operator,
+            Self::ManageLicense
+            | Self::ManageEnrollmentSecrets
+            | Self::ManageUsers
+            | Self::ManageApiKeys => Role::Admin,
         }
     }
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// A set of permissions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Permissions(u32);
+
+impl Permissions {
+    /// All that the role permits.
+    pub fn of(role: Role) -> Self {
+        Permission::ALL
+            .iter()
+            .filter(|permission| role.permits(**permission))
+            .copied()
+            .collect()
+    }
+
+    /// Whether the permission is among them.
+    pub const fn contain(self, permission: Permission) -> bool {
+        self.0 & (1 << permission as u32) != 0
+    }
+
+    /// Those that are in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 }
 
-/// The text names no role.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown role; the roles are viewer, operator and admin")]
-pub struct UnknownRole;
+impl FromIterator<Permission> for Permissions {
+    fn from_iter<T: IntoIterator<Item = Permission>>(permissions: T) -> Self {
+        Self(
+            permissions
+                .into_iter()
+                .fold(0, |bits, permission| bits | 1 << permission as u32),
+        )
+    }
+}
 
-impl FromStr for Role {
-    type Err = UnknownRole;
+impl fmt::Debug for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(
+                Permission::ALL
+                    .iter()
+                    .filter(|permission| self.contain(**permission)),
+            )
+            .finish()
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        Self::ALL
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_includes_the_one_before() {
+        for pair in Role::ALL.windows(2) {
+            let (less, more) = (Permissions::of(pair[0]), Permissions::of(pair[1]));
+            assert_eq!(less.and(more), less);
+            assert_ne!(less, more);
+        }
+    }
+
+    #[test]
+    fn a_set_holds_what_was_put_in_and_nothing_else() {
+        let set: Permissions = [Permission::ReadDevices, Permission::ManageApiKeys]
             .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or(UnknownRole)
+            .collect();
+        let held: Vec<_> = Permission::ALL
+            .iter()
+            .filter(|permission| set.contain(**permission))
+            .collect();
+        assert_eq!(held, [&Permission::ReadDevices, &Permission::ManageApiKeys]);
     }
 }

@@ -5,7 +5,7 @@ use chrono::Duration;
 use crate::{
     clock::Timestamp,
     ids::{OrganizationId, SessionId, UserId},
-    roles::Role,
+    roles::{Permissions, Role},
 };
 
 /// How long an access token is good for.
@@ -23,6 +23,12 @@ pub enum SessionEnd {
     TokenReuse,
     /// The password was set anew.
     PasswordChanged,
+    /// The user or another one ended it.
+    Revoked,
+    /// The user's role changed: its tokens say the old one.
+    RoleChanged,
+    /// The user was disabled.
+    Disabled,
 }
 
 impl SessionEnd {
@@ -32,6 +38,9 @@ impl SessionEnd {
             Self::Logout => "logout",
             Self::TokenReuse => "token_reuse",
             Self::PasswordChanged => "password_changed",
+            Self::Revoked => "revoked",
+            Self::RoleChanged => "role_changed",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -47,6 +56,8 @@ pub struct AccessClaims {
     pub session_id: SessionId,
     /// The user's role when the token was made.
     pub role: Role,
+    /// What of the role's permissions the bearer has: a key may have fewer.
+    pub permissions: Permissions,
     /// When the token stops being good.
     pub expires_at: Timestamp,
 }

@@ -15,6 +15,8 @@ pub enum TokenKind {
     EnrollmentSecret,
     /// Exchanged once for a new pair of tokens.
     Refresh,
+    /// A program's key.
+    ApiKey,
 }
 
 impl TokenKind {
@@ -24,6 +26,7 @@ impl TokenKind {
             Self::Device => "mdmd_",
             Self::EnrollmentSecret => "mdme_",
             Self::Refresh => "mdmr_",
+            Self::ApiKey => "mdmk_",
         }
     }
 }

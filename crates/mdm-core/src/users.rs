@@ -70,6 +70,8 @@ pub struct User {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Counts the changes of the row: its `ETag`.
+    pub version: i64,
 }
 
 #[cfg(test)]

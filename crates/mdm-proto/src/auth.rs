@@ -1,12 +1,13 @@
 //! Signing in.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::time::Timestamp;
 
 /// `POST /auth/login`: exactly one of `email` and `username`, and the password.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     /// The user's e-mail address.
@@ -20,7 +21,7 @@ pub struct LoginRequest {
 }
 
 /// `POST /auth/refresh`.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
     /// The newest refresh token of the session. It works once.
@@ -28,7 +29,7 @@ pub struct RefreshRequest {
 }
 
 /// The answer to a login or a refresh.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenResponse {
     /// The access token: a JWT (RFC 7519) signed with `EdDSA` (RFC 8037).
     pub token: String,
@@ -43,7 +44,7 @@ pub struct TokenResponse {
 }
 
 /// A user as others see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct User {
     /// The user's id.
     pub id: Uuid,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    device_side::{CommandAck, CommandResult, DeliveredCommand},
+    device_side::{CommandAck, CommandResult, DeliveredCommand, PolicyResult},
     time::Timestamp,
 };
 
@@ -90,6 +90,11 @@ pub enum AgentFrame {
     Inventory {
         /// As in [`CheckinRequest::system_info`](crate::device_side::CheckinRequest::system_info).
         system_info: Value,
+    },
+    /// What came of policies, at most 500.
+    PolicyResults {
+        /// Each policy.
+        results: Vec<PolicyResult>,
     },
 }
 

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::time::Timestamp;
+use crate::{lists::list, time::Timestamp};
 
 /// `POST /devices/{id}/commands`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendCommand {
     /// `system_info, collect_logs, run_script, run_osquery, install_app, uninstall_app, lock,
@@ -25,7 +26,7 @@ pub struct SendCommand {
 }
 
 /// A command in the ledger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Command {
     /// Its id.
     pub id: Uuid,
@@ -57,6 +58,9 @@ pub struct Command {
     pub lane: String,
     /// How often it was handed to the device.
     pub attempts: i64,
+    /// The batch that it belongs to, if it was sent to many.
+    #[serde(default)]
+    pub batch_id: Option<Uuid>,
     /// Every step of its life; given by `GET /commands/{id}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transitions: Option<Vec<CommandTransition>>,
@@ -70,7 +74,7 @@ impl Command {
 }
 
 /// One step of a command's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CommandTransition {
     /// Where it came to.
     pub status: String,
@@ -82,26 +86,8 @@ pub struct CommandTransition {
     pub cause: String,
 }
 
-/// `GET /commands` and `GET /devices/{id}/commands`: a page of commands, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CommandList {
-    /// The page.
-    pub commands: Vec<Command>,
-    /// How many match in all; exact up to 10,000.
-    pub total: i64,
-    /// Whether `total` is a lower bound because there are more than 10,000.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub total_is_estimate: bool,
-    /// The page's size.
-    pub limit: i64,
-    /// The page's place.
-    pub offset: i64,
-    /// For the next page; none on the last.
-    pub next_cursor: Option<String>,
-}
-
 /// `POST /devices/{id}/osquery`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OsqueryRequest {
     /// One `SELECT` over the device's tables, of at most 16 KiB.
@@ -113,7 +99,7 @@ pub struct OsqueryRequest {
 
 /// What a query gave. As `result` of the command `run_osquery` and as answer to
 /// `POST /devices/{id}/osquery`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OsqueryResult {
     /// The query that ran.
     pub query: String,
@@ -123,4 +109,79 @@ pub struct OsqueryResult {
     pub rows: Vec<Map<String, Value>>,
     /// How long it took on the device.
     pub duration_ms: u64,
+}
+
+list! {
+    /// `GET /commands` and `GET /devices/{id}/commands`: a page of commands, newest first.
+    CommandList { commands: Command }
+}
+
+/// `POST /commands`: one command to many devices.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendToMany {
+    /// As in [`SendCommand`].
+    pub command: String,
+    /// As in [`SendCommand`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Value>,
+    /// As in [`SendCommand`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<i64>,
+    /// As in [`SendCommand`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i64>,
+    /// To which devices.
+    pub targets: Targets,
+}
+
+/// Which devices are meant: exactly one of the three.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Targets {
+    /// These: 1 to 10,000, by the server's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_ids: Option<Vec<Uuid>>,
+    /// The members of this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<Uuid>,
+    /// Those that meet these conditions, as in a group's `filters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Value>,
+}
+
+/// One command to many devices, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CommandBatch {
+    /// Its id.
+    pub id: Uuid,
+    /// What is to be done.
+    pub command: String,
+    /// With what.
+    pub parameters: Value,
+    /// Whether every device that was meant has got its command.
+    pub expanded: bool,
+    /// How many commands there are.
+    pub total: i64,
+    /// Devices that were meant and took no command: unenrolled, unknown, or with too many waiting.
+    pub skipped: i64,
+    /// How many commands stand where; each state is there, also with 0.
+    pub counts: std::collections::BTreeMap<String, i64>,
+    /// Who sent it.
+    pub created_by: Option<Uuid>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When its commands end if nothing else ends them.
+    pub expires_at: Timestamp,
+}
+
+impl CommandBatch {
+    /// Whether every command of the batch has come to its end.
+    pub fn has_ended(&self) -> bool {
+        let open = ["pending", "sent", "running"];
+        self.expanded
+            && open
+                .iter()
+                .all(|state| self.counts.get(*state).is_none_or(|count| *count == 0))
+    }
 }

@@ -2,12 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::time::Timestamp;
+use crate::{
+    devices::Software,
+    policies::{EffectiveSetting, RuleResult},
+    time::Timestamp,
+};
 
 /// `POST /device/checkin`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckinRequest {
     /// The operating system's version, if it changed or was never told.
@@ -17,13 +22,19 @@ pub struct CheckinRequest {
     /// [`SystemInfo`](crate::inventory::SystemInfo).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_info: Option<Value>,
+    /// What came of policies, at most 500.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_results: Vec<PolicyResult>,
+    /// What is installed, if it changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Inventory>,
     /// What came of commands, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command_results: Vec<CommandResult>,
 }
 
 /// What came of one command. Also the channel's `command_status` frame.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandResult {
     /// Which command.
@@ -40,7 +51,7 @@ pub struct CommandResult {
 }
 
 /// `POST /device/commands/{id}/status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandStatusReport {
     /// As in [`CommandResult`].
@@ -55,7 +66,7 @@ pub struct CommandStatusReport {
 
 /// The server has taken note of a [`CommandResult`], or says why it never will. Either way the
 /// agent need not send it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CommandAck {
     /// Which command.
     pub command_id: Uuid,
@@ -69,7 +80,7 @@ pub struct CommandAck {
 }
 
 /// A command as the device gets it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveredCommand {
     /// Its id: what the agent's journal knows it by.
     pub id: Uuid,
@@ -86,7 +97,7 @@ pub struct DeliveredCommand {
 }
 
 /// The answer to a check-in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckinResponse {
     /// What is to be done, in order.
     pub commands: Vec<DeliveredCommand>,
@@ -103,4 +114,52 @@ pub struct CheckinResponse {
     pub next_checkin_seconds: i64,
     /// The server's clock.
     pub server_time: Timestamp,
+}
+
+/// What a device found of one policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyResult {
+    /// Which policy.
+    pub policy_id: Uuid,
+    /// Which version of it was looked at.
+    pub policy_version: i64,
+    /// When.
+    pub observed_at: Timestamp,
+    /// What came of each rule.
+    pub rules: Vec<RuleResult>,
+}
+
+/// What a device has beside its hardware.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// When it was looked at.
+    pub observed_at: Timestamp,
+    /// All installed software, at most 20,000.
+    pub software: Vec<Software>,
+}
+
+/// A policy as its device gets it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DevicePolicy {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its version: results name it.
+    pub version: i64,
+    /// What it asks for.
+    pub configuration: Value,
+}
+
+/// `GET /device/policies`: what counts on this device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DevicePolicies {
+    /// Changes whenever anything here does.
+    pub policy_revision: i64,
+    /// Each policy.
+    pub policies: Vec<DevicePolicy>,
+    /// What counts for each setting when the policies are put together.
+    pub settings: std::collections::BTreeMap<String, EffectiveSetting>,
 }

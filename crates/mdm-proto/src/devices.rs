@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{patch::Patch, time::Timestamp};
+use crate::{lists::list, patch::Patch, time::Timestamp};
 
 /// `POST /devices` and `POST /device/enroll`: a device joins the organisation.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrollRequest {
     /// The hardware's own identifier: 1 to 128 characters.
@@ -36,7 +37,7 @@ pub struct EnrollRequest {
 }
 
 /// A device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
     /// The server's id for it.
     pub id: Uuid,
@@ -67,7 +68,7 @@ pub struct Device {
 }
 
 /// The answer to an enrolment: the device, and its token, which is shown this once.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct EnrolledDevice {
     /// The device.
     #[serde(flatten)]
@@ -77,30 +78,100 @@ pub struct EnrolledDevice {
 }
 
 /// `PUT /devices/{id}`: the fields to change.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateDevice {
     /// A new name; it cannot be cleared.
     #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    #[schema(value_type = Option<String>)]
     pub hostname: Patch<String>,
     /// The operating system's version.
     #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    #[schema(value_type = Option<String>)]
     pub os_version: Patch<String>,
     /// All labels anew; `null` clears them.
     #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub labels: Patch<BTreeMap<String, String>>,
 }
 
-/// `GET /devices`: a page of devices.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DeviceList {
+list! {
+    /// `GET /devices` and `GET /device-groups/{id}/devices`: a page of devices.
+    DeviceList { devices: Device }
+}
+
+/// `POST /devices/bulk`: 1 to 1,000 devices join.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BulkEnroll {
+    /// The devices.
+    pub devices: Vec<EnrollRequest>,
+}
+
+/// What came of one of them.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct BulkOutcome {
+    /// Its place in the request.
+    pub index: usize,
+    /// 201, or the status that the device alone would have got.
+    pub status: u16,
+    /// The device, if it joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// What it authenticates with, if it joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_token: Option<String>,
+    /// The stable code of what was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The answer to a bulk enrolment: an outcome for each device, in the order of the request.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct BulkEnrolled {
+    /// How many joined.
+    pub enrolled: usize,
+    /// How many did not.
+    pub failed: usize,
+    /// Each one's outcome.
+    pub outcomes: Vec<BulkOutcome>,
+}
+
+/// What a device last told of itself.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeviceInventory {
+    /// Which device.
+    pub device_id: Uuid,
+    /// What it said of its hardware and system.
+    pub system_info: Value,
+    /// When that was observed.
+    pub observed_at: Option<Timestamp>,
+}
+
+/// A piece of software that a device has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Software {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where the device knows it from, such as `deb`.
+    pub source: String,
+}
+
+/// `GET /devices/{id}/software`: a page of what is installed, by name.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SoftwareList {
     /// The page.
-    pub devices: Vec<Device>,
-    /// How many devices match in all; exact up to 10,000.
+    pub software: Vec<Software>,
+    /// When the device looked; none if it never told.
+    pub observed_at: Option<Timestamp>,
+    /// How much there is.
     pub total: i64,
-    /// Whether `total` is a lower bound because there are more than 10,000.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub total_is_estimate: bool,
     /// The page's size.
     pub limit: i64,
     /// The page's place.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::time::Timestamp;
+use crate::{lists::list, patch::Patch, time::Timestamp};
 
 /// `POST /enrollment-secrets`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEnrollmentSecret {
     /// What people call it: 1 to 100 characters.
@@ -16,6 +17,9 @@ pub struct CreateEnrollmentSecret {
     /// Labels for the devices that join with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
+    /// Groups that its devices join, by hand as it were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_ids: Option<Vec<Uuid>>,
     /// From when on it is refused; never, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -25,7 +29,7 @@ pub struct CreateEnrollmentSecret {
 }
 
 /// An enrolment secret, without the secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EnrollmentSecret {
     /// Its id.
     pub id: Uuid,
@@ -33,6 +37,9 @@ pub struct EnrollmentSecret {
     pub name: String,
     /// Labels for the devices that join with it.
     pub labels: BTreeMap<String, String>,
+    /// Groups that its devices join.
+    #[serde(default)]
+    pub group_ids: Vec<Uuid>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
     /// How many devices it may enrol.
@@ -48,7 +55,7 @@ pub struct EnrollmentSecret {
 }
 
 /// The answer to its making: the only time the secret itself is shown.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedEnrollmentSecret {
     /// All but the secret.
     #[serde(flatten)]
@@ -57,17 +64,29 @@ pub struct CreatedEnrollmentSecret {
     pub secret: String,
 }
 
-/// `GET /enrollment-secrets`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EnrollmentSecretList {
-    /// The page.
-    pub enrollment_secrets: Vec<EnrollmentSecret>,
-    /// How many there are.
-    pub total: i64,
-    /// The page's size.
-    pub limit: i64,
-    /// The page's place.
-    pub offset: i64,
-    /// For the next page; none on the last.
-    pub next_cursor: Option<String>,
+list! {
+    /// `GET /enrollment-secrets`: a page of secrets.
+    EnrollmentSecretList { enrollment_secrets: EnrollmentSecret }
+}
+
+/// `PUT /enrollment-secrets/{id}`: the fields to change.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateEnrollmentSecret {
+    /// A new name; it cannot be cleared.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    #[schema(value_type = Option<String>)]
+    pub name: Patch<String>,
+    /// Labels for devices that join from now on.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub labels: Patch<BTreeMap<String, String>>,
+    /// Groups that devices join from now on.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    #[schema(value_type = Option<Vec<Uuid>>)]
+    pub group_ids: Patch<Vec<Uuid>>,
+    /// From when on it is refused.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    #[schema(value_type = Option<Timestamp>)]
+    pub expires_at: Patch<Timestamp>,
 }

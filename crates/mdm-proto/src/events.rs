@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::time::Timestamp;
 
 /// An event or a control message. Events have an `id`: the cursor to resume after.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Frame {
     /// The event's cursor; opaque. Within an epoch its text order is the log's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,9 +23,10 @@ pub struct Frame {
 }
 
 /// `GET /events`: a piece of the log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EventPage {
     /// Events in the log's order.
+    #[schema(value_type = Vec<Frame>)]
     pub events: Vec<Box<RawValue>>,
     /// Where the next call goes on, also when filters left nothing.
     pub next_cursor: String,

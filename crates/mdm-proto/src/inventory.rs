@@ -1,11 +1,12 @@
 //! What a device tells of itself.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::time::Timestamp;
 
 /// The result of `system_info` and `refresh_inventory`, and a device's `hardware_info`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SystemInfo {
     /// When these values were read.
     pub observed_at: Timestamp,
@@ -34,7 +35,7 @@ pub struct SystemInfo {
 }
 
 /// Maker and model, where firmware tells.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Hardware {
     /// The maker.
     pub vendor: Option<String>,
@@ -47,7 +48,7 @@ pub struct Hardware {
 }
 
 /// The processor.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cpu {
     /// The brand's name.
     pub brand: String,
@@ -58,7 +59,7 @@ pub struct Cpu {
 }
 
 /// Main memory and swap, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Memory {
     /// Total main memory.
     pub total_bytes: u64,
@@ -71,7 +72,7 @@ pub struct Memory {
 }
 
 /// A mounted disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Disk {
     /// The device's name.
     pub device: String,
@@ -86,7 +87,7 @@ pub struct Disk {
 }
 
 /// An address of a network interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceAddress {
     /// The interface's name.
     pub interface: String,

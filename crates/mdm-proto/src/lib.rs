@@ -5,6 +5,7 @@
 //! those that they do not know. To add a resource, add a file named for it.
 #![warn(missing_docs)]
 
+pub mod applications;
 pub mod auth;
 pub mod channel;
 pub mod commands;
@@ -12,10 +13,15 @@ pub mod device_side;
 pub mod devices;
 pub mod enrollment;
 pub mod events;
+pub mod groups;
 pub mod inventory;
+pub mod licenses;
+pub mod lists;
 pub mod patch;
+pub mod policies;
 pub mod problem;
 pub mod system;
 pub mod time;
+pub mod users;
 
 pub use time::Timestamp;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::time::Timestamp;
 
 /// `GET /health`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `healthy`, `degraded` or `unhealthy`.
     pub status: String,
@@ -20,7 +21,7 @@ pub struct Health {
 }
 
 /// One component's state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentHealth {
     /// `up` or `down`.
     pub status: String,
@@ -29,7 +30,7 @@ pub struct ComponentHealth {
 }
 
 /// `GET /api/v1/websocket/status`. Without a token only the first two fields are given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WebSocketStatus {
     /// `running`, or `stopping` while the server drains.
     pub status: String,
@@ -41,7 +42,7 @@ pub struct WebSocketStatus {
 }
 
 /// What signed-in callers get of the status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WebSocketDetail {
     /// Connected agents on this node.
     pub connected_devices: u64,

@@ -8,12 +8,12 @@ use mdm_core::{
     tokens::{Token, TokenKind},
     users::{Email, User},
 };
-use mdm_store::{PgConnection, StoreError, events, sessions, users};
+use mdm_store::{PgConnection, StoreError, events, sessions, sessions::OpenSession, users};
 use secrecy::SecretString;
 
 use crate::{
     context::{Actor, OpContext},
-    passwords::PasswordError,
+    passwords::{PasswordError, parse_new_password},
     services::Services,
     throttle::Throttled,
     tokens::KeyError,
@@ -58,6 +58,9 @@ pub enum AuthError {
     /// Only a signed-in user has a session.
     #[error("this needs a signed-in user")]
     NotSignedIn,
+    /// The user has no such session.
+    #[error("there is no such session")]
+    NoSuchSession,
     /// Too many failures.
     #[error(transparent)]
     Throttled(#[from] Throttled),
@@ -215,6 +218,100 @@ impl Services {
             },
             token.into(),
         ))
+    }
+
+    /// Changes one's own password. Ends all other sessions; the caller's goes on.
+    pub async fn change_own_password(
+        &self,
+        ctx: &OpContext,
+        current: SecretString,
+        new: &str,
+        origin: &str,
+    ) -> Result<(), AuthError> {
+        let Actor::User {
+            user_id,
+            session_id,
+            ..
+        } = ctx.actor
+        else {
+            return Err(AuthError::NotSignedIn);
+        };
+        let throttle_key = format!("password {origin} {user_id}");
+        self.throttle.check(&throttle_key)?;
+        let new = parse_new_password("/new_password", new)?;
+        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        let found = users::find(&mut conn, ctx.organization_id, user_id).await?;
+        drop(conn);
+        let found = found.ok_or(AuthError::NotSignedIn)?;
+        if !self
+            .passwords
+            .verify(current, Some(found.password_hash))
+            .await?
+        {
+            self.throttle.failed(&throttle_key);
+            let detail = "is not the present password";
+            return Err(Invalid::new("/current_password", "WRONG_PASSWORD", detail).into());
+        }
+        let hash = self.passwords.hash(new).await?;
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        users::set_password(&mut tx, &found.user, &hash, now).await?;
+        let ended = sessions::end_all_but(
+            &mut tx,
+            ctx.organization_id,
+            user_id,
+            session_id,
+            SessionEnd::PasswordChanged,
+            now,
+        )
+        .await?;
+        let told: Vec<NewEvent> = ended
+            .iter()
+            .map(|session_id| {
+                let session_id = *session_id;
+                NewEvent::new(ctx.organization_id, EventData::SessionEnded { session_id })
+            })
+            .collect();
+        events::append_all(&mut tx, now, &told).await?;
+        self.commit(tx).await?;
+        self.tokens.sessions_ended(&ended);
+        Ok(())
+    }
+
+    /// One's own sessions, the newest first, and which of them asks.
+    pub async fn list_sessions(
+        &self,
+        ctx: &OpContext,
+    ) -> Result<(Vec<OpenSession>, SessionId), AuthError> {
+        let Actor::User {
+            user_id,
+            session_id,
+            ..
+        } = ctx.actor
+        else {
+            return Err(AuthError::NotSignedIn);
+        };
+        let since = self.now() - REFRESH_TOKEN_TTL;
+        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        let open = sessions::open_of(&mut conn, ctx.organization_id, user_id, since).await?;
+        Ok((open, session_id))
+    }
+
+    /// Ends one of one's own sessions.
+    pub async fn end_session(&self, ctx: &OpContext, session: SessionId) -> Result<(), AuthError> {
+        let Actor::User { user_id, .. } = ctx.actor else {
+            return Err(AuthError::NotSignedIn);
+        };
+        let mut tx = self.begin().await?;
+        if sessions::owner(&mut tx, ctx.organization_id, session).await? != Some(user_id) {
+            return Err(AuthError::NoSuchSession);
+        }
+        let (now, reason) = (self.now(), SessionEnd::Revoked);
+        self.end_in(&mut tx, ctx.organization_id, session, reason, now)
+            .await?;
+        self.commit(tx).await?;
+        self.tokens.session_ended(session);
+        Ok(())
     }
 
     async fn issue(

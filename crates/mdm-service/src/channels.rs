@@ -17,6 +17,8 @@ pub enum ChannelSignal {
     Replaced,
     /// The device was unenrolled or given another token.
     Revoked,
+    /// The device's policies or applications changed.
+    PoliciesChanged,
 }
 
 /// The task's end of a channel.
@@ -106,10 +108,29 @@ impl DeviceChannels {
         }
     }
 
+    /// The organisation's devices that have a channel here.
+    pub fn of(&self, organization: OrganizationId) -> Vec<DeviceId> {
+        let table = self.table();
+        let own = table.keys().filter(|(owner, _)| *owner == organization);
+        own.map(|(_, device)| *device).collect()
+    }
+
     /// Tells every channel to look for commands, after the database was away.
     pub fn wake_all(&self) {
         for channel in self.table().values() {
             channel.commands.notify_one();
+        }
+    }
+
+    /// Says something that may be missed: the device asks for it at its next check-in anyway.
+    pub fn signal_if_open(
+        &self,
+        organization: OrganizationId,
+        device: DeviceId,
+        signal: ChannelSignal,
+    ) {
+        if let Some(channel) = self.table().get(&(organization, device)) {
+            let _busy_or_gone = channel.signals.try_send(signal);
         }
     }
 

@@ -19,6 +19,7 @@ use mdm_store::{
     commands::{self, CommandFilter, Idempotency},
     devices::DeviceRef,
     events,
+    lists::ListRequest,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -26,7 +27,8 @@ use sha2::{Digest, Sha256};
 use crate::{
     channels::ChannelSignal,
     context::{Forbidden, OpContext},
-    devices::{COUNT_AT_MOST, DeviceError, Listed},
+    devices::DeviceError,
+    lists::Listed,
     services::Services,
 };
 
@@ -44,7 +46,7 @@ const MAX_RESULT_IN_EVENT: usize = 32 * 1024;
 const MAX_PARAMETERS: usize = 64 * 1024;
 
 /// How many commands may wait for one device.
-const MAX_OPEN: usize = 1_000;
+pub(crate) const MAX_OPEN: usize = 1_000;
 
 /// A wish for a command, as it came in.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +78,12 @@ pub enum CommandError {
     /// The organisation has no such command.
     #[error("there is no such command")]
     NotFound,
+    /// The organisation has no such batch.
+    #[error("there is no such command batch")]
+    BatchNotFound,
+    /// The group is not there.
+    #[error(transparent)]
+    Group(Box<crate::groups::GroupError>),
     /// The idempotency key was used for something else.
     #[error("the Idempotency-Key was used before, for another request")]
     IdempotencyMismatch,
@@ -215,40 +223,28 @@ impl Services {
         Ok((visible(ctx, command), steps))
     }
 
-    /// A page of commands, the newest first.
+    /// A page of commands, the newest first if nobody says otherwise.
     pub async fn list_commands(
         &self,
         ctx: &OpContext,
         device: Option<&DeviceRef>,
-        status: Option<CommandStatus>,
-        before: Option<CommandId>,
-        limit: i64,
-        offset: i64,
+        filter: CommandFilter,
+        request: &ListRequest,
     ) -> Result<Listed<Command>, CommandError> {
         ctx.require(Permission::ReadCommands)?;
+        let organization = ctx.organization_id;
         let device = match device {
             Some(device) => Some(self.get_device(ctx, device).await?.id),
             None => None,
         };
-        let filter = CommandFilter { device, status };
+        let filter = CommandFilter { device, ..filter };
         let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
-        let items = commands::list(
-            &mut conn,
-            ctx.organization_id,
-            filter,
-            before,
-            limit + 1,
-            offset,
-        )
-        .await?;
-        let total =
-            commands::count(&mut conn, ctx.organization_id, filter, COUNT_AT_MOST + 1).await?;
-        Ok(Listed::cut(
-            items
-                .into_iter()
-                .map(|command| visible(ctx, command))
-                .collect(),
-            limit,
+        let page = commands::list(&mut conn, organization, &filter, request).await?;
+        let list = format!("commands {filter:?}");
+        let count = commands::total(&mut conn, organization, &filter);
+        let total = self.totals.get(organization, &list, count).await?;
+        Ok(Listed::new(
+            page.map(|command| visible(ctx, command)),
             total,
         ))
     }
@@ -334,7 +330,7 @@ impl Services {
     }
 
     /// Writes a step of each command into the ledger, and its event into the log.
-    async fn note(
+    pub(crate) async fn note(
         &self,
         tx: &mut PgConnection,
         moved: &[&Command],
@@ -393,17 +389,17 @@ fn parse_query(query: &str) -> Result<&str, Invalid> {
 }
 
 /// A wish for a command, checked.
-struct Wish {
-    kind: CommandKind,
-    parameters: Value,
-    priority: Priority,
-    time_to_live: TimeToLive,
+pub(crate) struct Wish {
+    pub(crate) kind: CommandKind,
+    pub(crate) parameters: Value,
+    pub(crate) priority: Priority,
+    pub(crate) time_to_live: TimeToLive,
     idempotency_key: Option<IdempotencyKey>,
     digest_of: String,
 }
 
 impl Wish {
-    fn parse(new: &NewCommand) -> Result<Self, Invalid> {
+    pub(crate) fn parse(new: &NewCommand) -> Result<Self, Invalid> {
         let kind: CommandKind =
             new.command
                 .parse()
@@ -472,6 +468,7 @@ impl Wish {
             priority: self.priority.value(),
             lane: self.kind.lane(),
             attempts: 0,
+            batch_id: None,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Who asks for something, for requests and background work alike.
 
 use mdm_core::{
-    ids::{DeviceId, OrganizationId, SessionId, UserId},
-    roles::{Permission, Role},
+    ids::{ApiKeyId, DeviceId, OrganizationId, SessionId, UserId},
+    roles::{Permission, Permissions, Role},
 };
 
 /// Who acts.
@@ -16,6 +16,17 @@ pub enum Actor {
         session_id: SessionId,
         /// What the user may do.
         role: Role,
+    },
+    /// A program, with an API key.
+    ApiKey {
+        /// Which key.
+        key_id: ApiKeyId,
+        /// Who made it, and for whom it acts.
+        user_id: UserId,
+        /// The most that it may do: decides which events it sees.
+        role: Role,
+        /// What it may do.
+        permissions: Permissions,
     },
     /// A device, with its own token.
     Device(DeviceId),
@@ -46,12 +57,13 @@ impl OpContext {
         }
     }
 
-    /// Refuses unless the actor is a user whose role includes the permission.
+    /// Refuses unless the actor is a user whose role includes the permission, or a key that has it.
     pub fn require(&self, permission: Permission) -> Result<(), Forbidden> {
         match self.actor {
             Actor::User { role, .. } if role.permits(permission) => Ok(()),
+            Actor::ApiKey { permissions, .. } if permissions.contain(permission) => Ok(()),
             Actor::System => Ok(()),
-            Actor::User { .. } | Actor::Device(_) => Err(Forbidden),
+            Actor::User { .. } | Actor::ApiKey { .. } | Actor::Device(_) => Err(Forbidden),
         }
     }
 
@@ -60,10 +72,10 @@ impl OpContext {
         self.require(permission).is_ok()
     }
 
-    /// The user who acts, if one does.
+    /// The user who acts, or for whom a key acts.
     pub const fn user_id(&self) -> Option<UserId> {
         match self.actor {
-            Actor::User { user_id, .. } => Some(user_id),
+            Actor::User { user_id, .. } | Actor::ApiKey { user_id, .. } => Some(user_id),
             Actor::Device(_) | Actor::System => None,
         }
     }
@@ -72,6 +84,7 @@ impl OpContext {
     pub fn cause(&self) -> String {
         match self.actor {
             Actor::User { user_id, .. } => format!("user {user_id}"),
+            Actor::ApiKey { key_id, .. } => format!("API key {key_id}"),
             Actor::Device(device_id) => format!("device {device_id}"),
             Actor::System => "server".to_owned(),
         }

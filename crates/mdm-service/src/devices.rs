@@ -4,7 +4,7 @@ use mdm_core::{
     Invalid, Timestamp,
     devices::{Device, DeviceStatus, HardwareUuid, Hostname, Labels, Platform},
     enrollment::SecretRefused,
-    events::{EventData, NewEvent},
+    events::{AssignmentAction, EventData, MembershipAction, MembershipSource, NewEvent},
     ids::DeviceId,
     invalid,
     roles::Permission,
@@ -12,27 +12,31 @@ use mdm_core::{
 };
 use mdm_store::{
     PgConnection, StoreError,
-    devices::{self, DeviceFilter, DeviceRef, Page},
-    events,
+    assignments::{self, Assigned},
+    devices::{self, DeviceFilter, DeviceRef, Inventory},
+    events, groups, licenses,
+    lists::ListRequest,
 };
 use serde_json::Value;
 
 use crate::{
     channels::ChannelSignal,
     context::{Actor, Forbidden, OpContext},
+    groups::{Changed, membership},
+    lists::Listed,
+    policies::assignment,
     presence::status_change,
     services::Services,
     throttle::Throttled,
 };
 
+mod bulk;
 mod enroll;
 mod report;
 
+pub use bulk::BULK_AT_MOST;
 pub use enroll::{Enrolled, Enroller, Enrollment};
-pub use report::DeviceReport;
-
-/// `total` of a list is exact up to this number.
-pub const COUNT_AT_MOST: i64 = 10_000;
+pub use report::{DeviceReport, SOFTWARE, SoftwareReport};
 
 /// The largest `hardware_info`, in bytes of JSON.
 const MAX_HARDWARE_INFO: usize = 64 * 1024;
@@ -66,6 +70,12 @@ pub enum DeviceError {
     /// `If-Match` names another version than the present one.
     #[error("the device was changed in the meantime: read it again and repeat the change")]
     Stale,
+    /// As many devices are enrolled as the license allows.
+    #[error("the license allows no more devices; GET /api/v1/license/status tells how many")]
+    LicenseLimit,
+    /// The license has expired.
+    #[error("the license has expired: an administrator must set a new key")]
+    LicenseExpired,
     /// Too many failures.
     #[error(transparent)]
     Throttled(#[from] Throttled),
@@ -87,30 +97,6 @@ pub struct DeviceChange {
     pub if_version: Option<i64>,
 }
 
-/// A page of a list.
-pub struct Listed<T> {
-    /// The page.
-    pub items: Vec<T>,
-    /// How many match, counted to one more than [`COUNT_AT_MOST`].
-    pub total: i64,
-    /// Whether more follow.
-    pub has_more: bool,
-}
-
-impl<T> Listed<T> {
-    /// Makes a page of `limit` from one that was asked for `limit + 1`.
-    pub(crate) fn cut(mut items: Vec<T>, limit: i64, total: i64) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let has_more = items.len() > limit;
-        items.truncate(limit);
-        Self {
-            items,
-            total,
-            has_more,
-        }
-    }
-}
-
 impl Services {
     /// A device of the organisation.
     pub async fn get_device(
@@ -130,18 +116,29 @@ impl Services {
         &self,
         ctx: &OpContext,
         filter: &DeviceFilter,
-        page: Page,
+        request: &ListRequest,
     ) -> Result<Listed<Device>, DeviceError> {
         ctx.require(Permission::ReadDevices)?;
+        let organization = ctx.organization_id;
         let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
-        let one_more = Page {
-            limit: page.limit + 1,
-            ..page
-        };
-        let items = devices::list(&mut conn, ctx.organization_id, filter, one_more).await?;
-        let total =
-            devices::count(&mut conn, ctx.organization_id, filter, COUNT_AT_MOST + 1).await?;
-        Ok(Listed::cut(items, page.limit, total))
+        let page = devices::list(&mut conn, organization, filter, request).await?;
+        let list = format!("devices {filter:?}");
+        let count = devices::total(&mut conn, organization, filter);
+        let total = self.totals.get(organization, &list, count).await?;
+        Ok(Listed::new(page, total))
+    }
+
+    /// What a device reported beside its hardware, of this kind.
+    pub async fn device_inventory(
+        &self,
+        ctx: &OpContext,
+        device: &DeviceRef,
+        kind: &str,
+    ) -> Result<(Device, Option<Inventory>), DeviceError> {
+        let device = self.get_device(ctx, device).await?;
+        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        let found = devices::inventory(&mut conn, device.organization_id, device.id, kind).await?;
+        Ok((device, found))
     }
 
     /// Changes what people may change of a device.
@@ -169,6 +166,8 @@ impl Services {
         device.labels = change.labels.unwrap_or(device.labels);
         device.version = devices::update(&mut tx, &device).await?;
         events::append(&mut tx, now, &device_updated(&device)).await?;
+        self.follow_filters(&mut tx, &device, Changed::Facts)
+            .await?;
         self.commit(tx).await?;
         Ok(device)
     }
@@ -216,7 +215,49 @@ impl Services {
         device.status = DeviceStatus::Unenrolled;
         device.version = devices::update(tx, device).await?;
         devices::set_token(tx, device, None).await?;
+        self.leave_everything(tx, device).await?;
+        licenses::count_unenrolled(tx, device.organization_id).await?;
         Ok(())
+    }
+
+    /// Takes a device that is being released out of its groups, and everything away from it.
+    async fn leave_everything(
+        &self,
+        tx: &mut PgConnection,
+        device: &Device,
+    ) -> Result<(), StoreError> {
+        let organization = device.organization_id;
+        let mut told = Vec::new();
+        for member in groups::remove_all_of(&mut *tx, organization, device.id).await? {
+            let source = if member.by_hand {
+                MembershipSource::Manual
+            } else {
+                MembershipSource::Filter
+            };
+            let left = MembershipAction::Removed;
+            told.push(membership(
+                organization,
+                member.group_id,
+                device.id,
+                left,
+                source,
+            ));
+        }
+        for assigned in
+            assignments::unassign_all_of_device(&mut *tx, organization, device.id).await?
+        {
+            told.push(match assigned {
+                Assigned::Policy(policy) => {
+                    let unassigned = AssignmentAction::Unassigned;
+                    assignment(organization, policy, Some(device.id), None, unassigned)
+                }
+                Assigned::Application(id) => {
+                    self.application_unassigned(tx, organization, id, Some(device.id), None)
+                        .await?
+                }
+            });
+        }
+        events::append_all(tx, self.now(), &told).await
     }
 
     pub(crate) async fn lock_device(

@@ -4,16 +4,18 @@ use mdm_core::{
     Invalid, Timestamp,
     devices::Labels,
     enrollment::EnrollmentSecret,
-    ids::EnrollmentSecretId,
+    ids::{EnrollmentSecretId, GroupId},
     invalid,
     roles::Permission,
     tokens::{Token, TokenKind},
 };
-use mdm_store::{StoreError, enrollment_secrets};
+use mdm_store::{PgConnection, StoreError, enrollment_secrets, groups, lists::ListRequest};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 use crate::{
     context::{Forbidden, OpContext},
+    lists::Listed,
     services::Services,
 };
 
@@ -23,10 +25,25 @@ pub struct NewSecret {
     pub name: String,
     /// Labels for the devices that join with it.
     pub labels: BTreeMap<String, String>,
+    /// Groups that its devices join.
+    pub group_ids: Vec<Uuid>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
     /// How many devices it may enrol.
     pub max_uses: Option<i64>,
+}
+
+/// The fields to change; `None` leaves a field as it is.
+#[derive(Debug, Default)]
+pub struct SecretChange {
+    /// A new name.
+    pub name: Option<String>,
+    /// Labels for devices that join from now on.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Groups that devices join from now on.
+    pub group_ids: Option<Vec<Uuid>>,
+    /// From when on it is refused, or never.
+    pub expires_at: Option<Option<Timestamp>>,
 }
 
 /// Why a secret was not made or withdrawn.
@@ -63,33 +80,99 @@ impl Services {
             organization_id: ctx.organization_id,
             name: invalid::text("/name", &new.name, 100)?,
             labels: Labels::parse(new.labels)?,
+            group_ids: parse_groups(&new.group_ids)?,
             expires_at: new.expires_at,
             max_uses: new.max_uses.map(parse_max_uses).transpose()?,
             uses: 0,
             revoked_at: None,
             created_by: ctx.user_id(),
             created_at: now,
+            version: 1,
         };
         let token = Token::generate(TokenKind::EnrollmentSecret, self.entropy.as_ref());
-        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
-        enrollment_secrets::insert(&mut conn, &secret, token.hash()).await?;
+        let mut tx = self.begin().await?;
+        self.check_groups(&mut tx, &secret).await?;
+        enrollment_secrets::insert(&mut tx, &secret, token.hash()).await?;
+        self.commit(tx).await?;
         Ok((secret, token))
     }
 
-    /// A page of the organisation's secrets, and how many there are.
+    /// A page of the organisation's secrets.
     pub async fn list_enrollment_secrets(
         &self,
         ctx: &OpContext,
-        after: Option<EnrollmentSecretId>,
-        limit: i64,
-        offset: i64,
-    ) -> Result<(Vec<EnrollmentSecret>, i64), EnrollmentError> {
+        request: &ListRequest,
+    ) -> Result<Listed<EnrollmentSecret>, EnrollmentError> {
         ctx.require(Permission::ManageEnrollmentSecrets)?;
         let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
-        let secrets =
-            enrollment_secrets::list(&mut conn, ctx.organization_id, after, limit, offset).await?;
-        let total = enrollment_secrets::count(&mut conn, ctx.organization_id).await?;
-        Ok((secrets, total))
+        let page = enrollment_secrets::list(&mut conn, ctx.organization_id, request).await?;
+        let total = enrollment_secrets::total(&mut conn, ctx.organization_id).await?;
+        Ok(Listed::new(page, total))
+    }
+
+    /// A secret of the organisation, without the secret.
+    pub async fn get_enrollment_secret(
+        &self,
+        ctx: &OpContext,
+        id: EnrollmentSecretId,
+    ) -> Result<EnrollmentSecret, EnrollmentError> {
+        ctx.require(Permission::ManageEnrollmentSecrets)?;
+        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        enrollment_secrets::find(&mut conn, ctx.organization_id, id)
+            .await?
+            .ok_or(EnrollmentError::NotFound)
+    }
+
+    /// Changes what devices get that join from now on, and until when they may.
+    pub async fn update_enrollment_secret(
+        &self,
+        ctx: &OpContext,
+        id: EnrollmentSecretId,
+        change: SecretChange,
+    ) -> Result<EnrollmentSecret, EnrollmentError> {
+        ctx.require(Permission::ManageEnrollmentSecrets)?;
+        let mut tx = self.begin().await?;
+        let mut secret = enrollment_secrets::lock(&mut tx, ctx.organization_id, id)
+            .await?
+            .ok_or(EnrollmentError::NotFound)?;
+        if let Some(name) = change.name {
+            secret.name = invalid::text("/name", &name, 100)?;
+        }
+        if let Some(labels) = change.labels {
+            secret.labels = Labels::parse(labels)?;
+        }
+        if let Some(groups) = change.group_ids {
+            secret.group_ids = parse_groups(&groups)?;
+            self.check_groups(&mut tx, &secret).await?;
+        }
+        if let Some(expires_at) = change.expires_at {
+            if expires_at.is_some_and(|at| at <= self.now()) {
+                let detail = "must be in the future; to end the secret now, delete it";
+                return Err(Invalid::new("/expires_at", "IN_THE_PAST", detail).into());
+            }
+            secret.expires_at = expires_at;
+        }
+        secret.version = enrollment_secrets::update(&mut tx, &secret).await?;
+        self.commit(tx).await?;
+        Ok(secret)
+    }
+
+    /// All groups of a secret must be there.
+    async fn check_groups(
+        &self,
+        tx: &mut PgConnection,
+        secret: &EnrollmentSecret,
+    ) -> Result<(), EnrollmentError> {
+        let held = groups::hold(tx, secret.organization_id, &secret.group_ids).await?;
+        match secret.group_ids.iter().position(|id| !held.contains(id)) {
+            None => Ok(()),
+            Some(index) => Err(Invalid::new(
+                format!("/group_ids/{index}"),
+                "GROUP_NOT_FOUND",
+                "there is no such device group",
+            )
+            .into()),
+        }
     }
 
     /// Withdraws a secret. Devices that joined with it stay.
@@ -99,9 +182,10 @@ impl Services {
         id: EnrollmentSecretId,
     ) -> Result<(), EnrollmentError> {
         ctx.require(Permission::ManageEnrollmentSecrets)?;
-        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        let mut tx = self.begin().await?;
         let found =
-            enrollment_secrets::revoke(&mut conn, ctx.organization_id, id, self.now()).await?;
+            enrollment_secrets::revoke(&mut tx, ctx.organization_id, id, self.now()).await?;
+        self.commit(tx).await?;
         if found {
             Ok(())
         } else {
@@ -121,4 +205,20 @@ fn parse_max_uses(uses: i64) -> Result<i32, Invalid> {
                 "must be between 1 and 1,000,000",
             )
         })
+}
+
+/// Takes at most 50 different groups.
+fn parse_groups(ids: &[Uuid]) -> Result<Vec<GroupId>, Invalid> {
+    let mut groups: Vec<GroupId> = Vec::with_capacity(ids.len());
+    for id in ids {
+        let id = GroupId::from_uuid(*id);
+        if !groups.contains(&id) {
+            groups.push(id);
+        }
+    }
+    if groups.len() > 50 {
+        let detail = "must have at most 50 groups";
+        return Err(Invalid::new("/group_ids", "TOO_MANY", detail));
+    }
+    Ok(groups)
 }

@@ -97,6 +97,7 @@ pub async fn prepare(
         disabled_at: None,
         created_at: now,
         updated_at: now,
+        version: 1,
     };
     organizations::insert_installation(&mut tx, &secret_key.make_check(entropy.as_ref())?, now)
         .await?;

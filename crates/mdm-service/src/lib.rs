@@ -5,21 +5,31 @@
 //! [`Services`] in the file of its aggregate, an error in that file's enum, and a row in the API's
 //! test of every route for every role.
 
+pub mod api_keys;
+pub mod applications;
 pub mod auth;
+pub mod batches;
 pub mod channels;
 pub mod commands;
 pub mod context;
 pub mod devices;
 pub mod enrollment;
+pub mod groups;
+pub mod idempotency;
 pub mod installation;
+pub mod licenses;
+pub mod lists;
 pub mod observer;
 pub mod passwords;
+pub mod policies;
 pub mod presence;
 pub mod sealing;
 pub mod services;
 pub mod stream;
 pub mod throttle;
 pub mod tokens;
+pub mod upkeep;
+pub mod users;
 
 pub use context::{Actor, Forbidden, OpContext};
 pub use services::Services;

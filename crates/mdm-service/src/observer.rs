@@ -2,13 +2,41 @@
 //! a device whose channel is here, that a command moved which somebody waits for, that a session
 //! ended.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use mdm_core::{commands::CommandStatus, events::EventKind, ids::CommandId};
+use mdm_core::{
+    commands::CommandStatus,
+    events::EventKind,
+    ids::{CommandId, OrganizationId},
+};
 use mdm_events::{Cursor, LogEvent};
 use serde::Deserialize;
 
-use crate::{services::Services, stream::Observer};
+use crate::{channels::ChannelSignal, services::Services, stream::Observer};
+
+/// Connected devices are told of a change in portions, so that they do not all ask at once.
+const TELL_AT_ONCE: usize = 100;
+const TELL_AFTER: Duration = Duration::from_millis(200);
+
+/// The organisations whose connected devices are about to be told of a change.
+#[derive(Debug, Default)]
+pub struct Telling(Mutex<HashSet<OrganizationId>>);
+
+impl Telling {
+    fn begin(&self, organization: OrganizationId) -> bool {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.insert(organization)
+    }
+
+    fn end(&self, organization: OrganizationId) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&organization);
+    }
+}
 
 /// Passes on to the services what the log tells.
 pub struct ServiceObserver(Services);
@@ -44,6 +72,38 @@ impl ServiceObserver {
     }
 }
 
+impl ServiceObserver {
+    /// Tells the device that the event is about, or, if it is about many, the organisation's
+    /// devices that are connected here, one after the other: each of them will ask for its policies.
+    fn policies_changed(&self, event: &LogEvent) {
+        let record = event.record();
+        let (organization, channels) = (record.organization_id, self.0.channels());
+        if let Some(device) = record.device_id {
+            channels.signal_if_open(organization, device, ChannelSignal::PoliciesChanged);
+            return;
+        }
+        if !self.0.telling.begin(organization) {
+            return;
+        }
+        let services = self.0.clone();
+        tokio::spawn(async move {
+            // Changes come in bursts; one round tells of all that were made until it begins.
+            tokio::time::sleep(TELL_AFTER).await;
+            services.telling.end(organization);
+            for devices in services.channels().of(organization).chunks(TELL_AT_ONCE) {
+                for device in devices {
+                    services.channels().signal_if_open(
+                        organization,
+                        *device,
+                        ChannelSignal::PoliciesChanged,
+                    );
+                }
+                tokio::time::sleep(TELL_AFTER).await;
+            }
+        });
+    }
+}
+
 impl Observer for ServiceObserver {
     fn observe(&self, events: &[Arc<LogEvent>]) {
         for event in events {
@@ -54,6 +114,12 @@ impl Observer for ServiceObserver {
                         self.0.tokens().session_ended(session);
                     }
                 }
+                Some(
+                    EventKind::PolicyAssignment
+                    | EventKind::PolicyChanged
+                    | EventKind::GroupMembership
+                    | EventKind::ApplicationChanged,
+                ) => self.policies_changed(event),
                 _ => {}
             }
         }

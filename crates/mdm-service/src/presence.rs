@@ -8,14 +8,14 @@ use std::{
 
 use mdm_core::{
     Timestamp,
-    devices::DeviceStatus,
+    devices::{Device, DeviceStatus},
     events::{EventData, NewEvent},
     ids::{ConnectionId, DeviceId, OrganizationId},
 };
 use mdm_store::{StoreError, devices, devices::Sighting, events};
 use tokio_util::sync::CancellationToken;
 
-use crate::{channels::ChannelSeat, services::Services};
+use crate::{channels::ChannelSeat, groups::Changed, services::Services};
 
 /// How long a channel that broke without a word may take to come back before its device is
 /// offline.
@@ -71,10 +71,7 @@ impl Services {
     }
 
     /// A device checked in: it is online from now on, until it is silent for twice the interval.
-    pub async fn device_checked_in(
-        &self,
-        device: &mdm_core::devices::Device,
-    ) -> Result<(), StoreError> {
+    pub async fn device_checked_in(&self, device: &Device) -> Result<(), StoreError> {
         self.device_seen(device.organization_id, device.id);
         if device.status == DeviceStatus::Online {
             return Ok(());
@@ -147,6 +144,12 @@ impl Services {
         devices::set_status(&mut tx, &device, DeviceStatus::Online, Some(now)).await?;
         let event = status_change(&device, DeviceStatus::Online);
         events::append(&mut tx, now, &event).await?;
+        let device = Device {
+            status: DeviceStatus::Online,
+            ..device
+        };
+        self.follow_filters(&mut tx, &device, Changed::Status)
+            .await?;
         self.commit(tx).await
     }
 
@@ -175,6 +178,12 @@ impl Services {
             &status_change(&device, DeviceStatus::Offline),
         )
         .await?;
+        let device = Device {
+            status: DeviceStatus::Offline,
+            ..device
+        };
+        self.follow_filters(&mut tx, &device, Changed::Status)
+            .await?;
         self.commit(tx).await
     }
 
@@ -233,7 +242,7 @@ impl Services {
 }
 
 /// The event of a device that moves to another status.
-pub(crate) fn status_change(device: &mdm_core::devices::Device, to: DeviceStatus) -> NewEvent {
+pub(crate) fn status_change(device: &Device, to: DeviceStatus) -> NewEvent {
     let data = EventData::DeviceStatusChange {
         device_id: device.id,
         old_status: Some(device.status),

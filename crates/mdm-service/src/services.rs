@@ -6,9 +6,15 @@ use mdm_core::{Clock, Entropy, Timestamp, devices::CheckinPace};
 use mdm_store::{PgPool, StoreError, Transaction};
 
 use crate::{
+    applications::Packages,
     channels::{CommandWatch, DeviceChannels},
+    idempotency,
+    licenses::LicensePublicKey,
+    lists::Totals,
+    observer::Telling,
     passwords::Passwords,
     presence::Presence,
+    sealing::SecretKey,
     stream::EventWake,
     throttle::Throttle,
     tokens::AccessTokens,
@@ -29,6 +35,11 @@ pub struct Services {
     pub(crate) watch: Arc<CommandWatch>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) pace: CheckinPace,
+    pub(crate) secret_key: Arc<SecretKey>,
+    pub(crate) packages: Packages,
+    pub(crate) license_keys: Arc<[LicensePublicKey]>,
+    pub(crate) totals: Arc<Totals>,
+    pub(crate) telling: Arc<Telling>,
 }
 
 /// What [`Services::new`] needs from outside.
@@ -47,6 +58,12 @@ pub struct Parts {
     pub tokens: Arc<AccessTokens>,
     /// How often devices check in.
     pub pace: CheckinPace,
+    /// Seals what is kept of answers.
+    pub secret_key: Arc<SecretKey>,
+    /// Where packages are kept.
+    pub packages: Packages,
+    /// Whose license keys are good.
+    pub license_keys: Vec<LicensePublicKey>,
 }
 
 impl Services {
@@ -65,6 +82,11 @@ impl Services {
             watch: Arc::new(CommandWatch::default()),
             presence: Arc::new(Presence::default()),
             pace: parts.pace,
+            secret_key: parts.secret_key,
+            packages: parts.packages,
+            license_keys: parts.license_keys.into(),
+            totals: Arc::new(Totals::default()),
+            telling: Arc::new(Telling::default()),
         }
     }
 
@@ -93,6 +115,16 @@ impl Services {
         &self.throttle
     }
 
+    /// Where packages are kept.
+    pub const fn packages(&self) -> &Packages {
+        &self.packages
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Asks the database for its version.
     pub async fn probe_database(&self) -> Result<String, StoreError> {
         let mut conn = self.pool.acquire().await?;
@@ -103,8 +135,10 @@ impl Services {
         Ok(self.pool.begin().await?)
     }
 
-    /// Commits and then wakes the sequencer: the events of the transaction are on their way.
-    pub(crate) async fn commit(&self, transaction: Transaction) -> Result<(), StoreError> {
+    /// Commits and then wakes the sequencer: the events of the transaction are on their way. A
+    /// request that brought an idempotency key is marked as carried out by the same commit.
+    pub(crate) async fn commit(&self, mut transaction: Transaction) -> Result<(), StoreError> {
+        idempotency::carry_out(&mut transaction).await?;
         transaction.commit().await?;
         self.wake.wake();
         Ok(())

@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use mdm_core::{
     Clock, Entropy, Timestamp,
     ids::{OrganizationId, SessionId, SigningKeyId, UserId},
-    roles::Role,
+    roles::{Permissions, Role},
     sessions::{ACCESS_TOKEN_TTL, AccessClaims},
 };
 use mdm_store::{PgPool, StoreError, sessions, signing_keys, signing_keys::StoredSigningKey};
@@ -69,6 +69,9 @@ pub enum TokenError {
     /// Its session ended.
     #[error("the session has ended; sign in again")]
     SessionEnded,
+    /// Whether it is good cannot be told now.
+    #[error("the database cannot be reached at the moment; try again")]
+    Unavailable,
 }
 
 /// A key could not be used.
@@ -244,6 +247,7 @@ impl AccessTokens {
             organization_id: OrganizationId::from_uuid(claims.org),
             session_id,
             role: claims.role,
+            permissions: Permissions::of(claims.role),
             expires_at,
         })
     }
@@ -290,6 +294,13 @@ impl AccessTokens {
             .unwrap_or_else(PoisonError::into_inner)
             .entry(session)
             .or_insert(now);
+    }
+
+    /// Tokens of these sessions are refused from now on.
+    pub fn sessions_ended(&self, sessions: &[SessionId]) {
+        for session in sessions {
+            self.session_ended(*session);
+        }
     }
 
     /// The public keys as a JSON Web Key Set (RFC 7517, RFC 8037).

@@ -5,14 +5,17 @@
 
 use mdm_core::{
     Timestamp,
-    commands::{Command, CommandStatus, CommandTransition, IdempotencyKey, Lane},
-    ids::{CommandId, DeviceId, OrganizationId, UserId},
+    commands::{Command, CommandKind, CommandStatus, CommandTransition, IdempotencyKey, Lane},
+    ids::{BatchId, CommandId, DeviceId, OrganizationId, UserId},
 };
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use crate::error::{StoreError, one_row};
+use crate::{
+    error::{StoreError, one_row},
+    lists::{ListPage, ListRequest, SortColumn, SortKind, Sorting, Source, Total},
+};
 
 mod delivery;
 mod expiry;
@@ -20,6 +23,7 @@ mod expiry;
 pub use delivery::{claim_pending, has_open, lost_destructive, redeliver};
 pub use expiry::{devices_with_expired, lock_expired_of};
 
+#[derive(sqlx::FromRow)]
 pub(crate) struct CommandRow {
     sequence: i64,
     organization_id: Uuid,
@@ -38,6 +42,7 @@ pub(crate) struct CommandRow {
     completed_at: Option<Timestamp>,
     expires_at: Timestamp,
     attempts: i32,
+    batch_id: Option<Uuid>,
 }
 
 impl TryFrom<CommandRow> for Command {
@@ -62,6 +67,7 @@ impl TryFrom<CommandRow> for Command {
             completed_at: row.completed_at,
             expires_at: row.expires_at,
             attempts: row.attempts,
+            batch_id: row.batch_id.map(BatchId::from_uuid),
         })
     }
 }
@@ -82,6 +88,10 @@ pub struct CommandFilter {
     pub device: Option<DeviceId>,
     /// With this status.
     pub status: Option<CommandStatus>,
+    /// Of this kind.
+    pub kind: Option<CommandKind>,
+    /// Of this batch.
+    pub batch: Option<BatchId>,
 }
 
 /// Adds a command, unless one with the same idempotency key is there: then `false`, and nothing is
@@ -165,7 +175,8 @@ pub async fn find(
                sent_at,
                completed_at,
                expires_at,
-               attempts
+               attempts,
+               batch_id
           FROM commands
          WHERE organization_id = $1
            AND id = $2
@@ -178,80 +189,75 @@ pub async fn find(
     row.map(Command::try_from).transpose()
 }
 
-/// The organisation's commands, the newest first, before the id `before`.
+/// What commands can be sorted by.
+pub const SORTING: Sorting = Sorting {
+    columns: &[
+        SortColumn {
+            name: "id",
+            sql: "id",
+            kind: SortKind::Id,
+        },
+        SortColumn {
+            name: "created_at",
+            sql: "created_at",
+            kind: SortKind::Timestamp,
+        },
+        SortColumn {
+            name: "expires_at",
+            sql: "expires_at",
+            kind: SortKind::Timestamp,
+        },
+    ],
+    newest_first: true,
+};
+
+const SOURCE: Source = Source {
+    columns: "sequence, organization_id, id, device_id, kind, parameters, status, lane, priority, result, error, \
+              created_by, created_at, sent_at, completed_at, expires_at, attempts, batch_id",
+    from: "commands",
+    organization: "organization_id",
+    plan_each: false,
+};
+
+impl CommandFilter {
+    fn narrow(&self, query: &mut QueryBuilder<Postgres>) {
+        if let Some(device) = self.device {
+            query.push(" AND device_id = ").push_bind(device.uuid());
+        }
+        if let Some(status) = self.status {
+            query.push(" AND status = ").push_bind(status.as_str());
+        }
+        if let Some(kind) = self.kind {
+            query.push(" AND kind = ").push_bind(kind.as_str());
+        }
+        if let Some(batch) = self.batch {
+            query.push(" AND batch_id = ").push_bind(batch.uuid());
+        }
+    }
+}
+
+/// A page of the organisation's commands.
 pub async fn list(
     conn: &mut PgConnection,
     organization: OrganizationId,
-    filter: CommandFilter,
-    before: Option<CommandId>,
-    limit: i64,
-    offset: i64,
-) -> Result<Vec<Command>, StoreError> {
-    let rows = sqlx::query_as!(
-        CommandRow,
-        r#"
-        SELECT sequence,
-               organization_id,
-               id,
-               device_id,
-               kind,
-               parameters,
-               status,
-               lane,
-               priority,
-               result,
-               error,
-               created_by,
-               created_at,
-               sent_at,
-               completed_at,
-               expires_at,
-               attempts
-          FROM commands
-         WHERE organization_id = $1
-           AND ($2::uuid IS NULL OR device_id = $2)
-           AND ($3::text IS NULL OR status = $3)
-           AND ($4::uuid IS NULL OR id < $4)
-         ORDER BY id DESC
-         LIMIT $5
-        OFFSET $6
-        "#,
-        organization.uuid(),
-        filter.device.map(DeviceId::uuid),
-        filter.status.map(CommandStatus::as_str),
-        before.map(CommandId::uuid),
-        limit,
-        offset
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(Command::try_from).collect()
+    filter: &CommandFilter,
+    request: &ListRequest,
+) -> Result<ListPage<Command>, StoreError> {
+    let page: ListPage<CommandRow> = SOURCE
+        .page(conn, organization, request, &|query| filter.narrow(query))
+        .await?;
+    page.try_map(Command::try_from)
 }
 
-/// How many commands the filter lets through, counting no further than `most`.
-pub async fn count(
+/// How many commands the filter lets through.
+pub async fn total(
     conn: &mut PgConnection,
     organization: OrganizationId,
-    filter: CommandFilter,
-    most: i64,
-) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        SELECT count(*) AS "count!"
-          FROM (SELECT 1
-                  FROM commands
-                 WHERE organization_id = $1
-                   AND ($2::uuid IS NULL OR device_id = $2)
-                   AND ($3::text IS NULL OR status = $3)
-                 LIMIT $4) AS counted
-        "#,
-        organization.uuid(),
-        filter.device.map(DeviceId::uuid),
-        filter.status.map(CommandStatus::as_str),
-        most
-    )
-    .fetch_one(conn)
-    .await?)
+    filter: &CommandFilter,
+) -> Result<Total, StoreError> {
+    SOURCE
+        .total(conn, organization, &|query| filter.narrow(query))
+        .await
 }
 
 /// How many commands of a device are open.
@@ -301,7 +307,8 @@ pub async fn open_of_device(
                sent_at,
                completed_at,
                expires_at,
-               attempts
+               attempts,
+               batch_id
           FROM commands
          WHERE organization_id = $1
            AND device_id = $2

@@ -3,19 +3,31 @@
 use mdm_core::{
     Timestamp,
     devices::{Device, DeviceStatus, HardwareUuid, Hostname, Labels, Platform},
-    ids::{DeviceId, OrganizationId},
+    ids::{DeviceId, GroupId, OrganizationId, PolicyId},
+    policies::ComplianceState,
     tokens::TokenHash,
 };
 use serde_json::Value;
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, Postgres, QueryBuilder, types::Json};
 use uuid::Uuid;
 
-use crate::error::{StoreError, one_row};
+use crate::{
+    error::{StoreError, one_row},
+    lists::{ListPage, ListRequest, SortColumn, SortKind, Sorting, Source, Total, contains},
+};
 
+mod inventories;
 mod presence;
+mod revisions;
+
+pub use inventories::{Inventory, inventory, set_inventory};
+pub use revisions::{
+    Revision, bump_all, bump_revisions, mark_applied, revision, revision_to_apply,
+};
 
 pub use presence::{Sighting, online_and_silent_since, record_sightings};
 
+#[derive(sqlx::FromRow)]
 struct DeviceRow {
     organization_id: Uuid,
     id: Uuid,
@@ -94,6 +106,48 @@ impl DeviceRef {
     }
 }
 
+/// What devices can be sorted by.
+pub const SORTING: Sorting = Sorting {
+    columns: &[
+        SortColumn {
+            name: "id",
+            sql: "id",
+            kind: SortKind::Id,
+        },
+        SortColumn {
+            name: "hostname",
+            sql: "hostname",
+            kind: SortKind::Text,
+        },
+        SortColumn {
+            name: "platform",
+            sql: "platform",
+            kind: SortKind::Text,
+        },
+        SortColumn {
+            name: "status",
+            sql: "status",
+            kind: SortKind::Text,
+        },
+        SortColumn {
+            name: "enrolled_at",
+            sql: "enrolled_at",
+            kind: SortKind::Timestamp,
+        },
+        SortColumn {
+            name: "last_seen",
+            sql: "coalesce(last_seen, enrolled_at)",
+            kind: SortKind::Timestamp,
+        },
+        SortColumn {
+            name: "os_version",
+            sql: "coalesce(os_version, '')",
+            kind: SortKind::Text,
+        },
+    ],
+    newest_first: false,
+};
+
 /// Which devices a list shows. An absent field lets all through.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceFilter {
@@ -105,35 +159,90 @@ pub struct DeviceFilter {
     pub search: Option<String>,
     /// With this label.
     pub label: Option<(String, String)>,
+    /// In this group.
+    pub group: Option<GroupId>,
+    /// Reached by this policy, and by it alone is `compliance` meant.
+    pub policy: Option<PolicyId>,
+    /// In this state towards the policy, or, without one, in it as the worst over all policies.
+    pub compliance: Option<ComplianceState>,
 }
 
 impl DeviceFilter {
-    fn search_pattern(&self) -> Option<String> {
-        self.search.as_ref().map(|text| {
-            let escaped = text
-                .replace('\\', r"\\")
-                .replace('%', r"\%")
-                .replace('_', r"\_");
-            format!("%{escaped}%")
-        })
+    fn source(&self) -> Source {
+        Source {
+            columns: "organization_id, id, uuid, hostname, platform, os_version, serial_number, status, last_seen, \
+                      enrolled_at, labels, hardware_info, hardware_observed_at, version",
+            from: "devices",
+            organization: "organization_id",
+            plan_each: self.search.is_some() || self.label.is_some(),
+        }
     }
 
-    fn label_json(&self) -> Option<Value> {
-        self.label
-            .as_ref()
-            .map(|(key, value)| serde_json::json!({ key: value }))
+    fn narrow(&self, query: &mut QueryBuilder<Postgres>) {
+        match self.status {
+            Some(status) => {
+                query.push(" AND status = ").push_bind(status.as_str());
+            }
+            None => {
+                query.push(" AND status <> 'unenrolled'");
+            }
+        }
+        if let Some(platform) = self.platform {
+            query.push(" AND platform = ").push_bind(platform.as_str());
+        }
+        if let Some(search) = &self.search {
+            query.push(" AND search LIKE ").push_bind(contains(search));
+        }
+        if let Some((key, value)) = &self.label {
+            query
+                .push(" AND labels @> ")
+                .push_bind(serde_json::json!({ key: value }));
+        }
+        if let Some(group) = self.group {
+            query
+                .push(
+                    " AND EXISTS (SELECT 1 FROM group_members m WHERE m.organization_id = devices.organization_id \
+                     AND m.device_id = devices.id AND m.group_id = ",
+                )
+                .push_bind(group.uuid())
+                .push(")");
+        }
+        self.narrow_by_policy(query);
+    }
+
+    fn narrow_by_policy(&self, query: &mut QueryBuilder<Postgres>) {
+        if self.policy.is_none() && self.compliance.is_none() {
+            return;
+        }
+        // The state of the device towards each policy that reaches it, as `effective_compliance`
+        // in the migrations tells it.
+        query.push(
+            " AND (SELECT coalesce(min(s.rank), 0) FROM effective_compliance(devices.organization_id, devices.id) s",
+        );
+        if let Some(policy) = self.policy {
+            query.push(" WHERE s.policy_id = ").push_bind(policy.uuid());
+        }
+        match self.compliance {
+            Some(state) => {
+                query.push(") = ").push_bind(compliance_rank(state));
+            }
+            None => {
+                query.push(") > 0");
+            }
+        }
     }
 }
 
-/// Which page of a list.
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    /// Begin after this device.
-    pub after: Option<DeviceId>,
-    /// How many at most.
-    pub limit: i64,
-    /// How many to pass over.
-    pub offset: i64,
+/// The order of severity, as the function `effective_compliance` in the database has it: 1 is the
+/// worst.
+pub(crate) const fn compliance_rank(state: ComplianceState) -> i32 {
+    match state {
+        ComplianceState::NonCompliant => 1,
+        ComplianceState::Error => 2,
+        ComplianceState::Pending => 3,
+        ComplianceState::Compliant => 4,
+        ComplianceState::NotApplicable => 5,
+    }
 }
 
 /// Finds a device of the organisation.
@@ -243,12 +352,39 @@ pub async fn find_by_token(
     row.map(Device::try_from).transpose()
 }
 
-/// The devices that the filter lets through, in the order of their making.
+/// A page of the devices that the filter lets through.
 pub async fn list(
     conn: &mut PgConnection,
     organization: OrganizationId,
     filter: &DeviceFilter,
-    page: Page,
+    request: &ListRequest,
+) -> Result<ListPage<Device>, StoreError> {
+    let page: ListPage<DeviceRow> = filter
+        .source()
+        .page(conn, organization, request, &|query| filter.narrow(query))
+        .await?;
+    page.try_map(Device::try_from)
+}
+
+/// How many devices the filter lets through.
+pub async fn total(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    filter: &DeviceFilter,
+) -> Result<Total, StoreError> {
+    filter
+        .source()
+        .total(conn, organization, &|query| filter.narrow(query))
+        .await
+}
+
+/// The enrolled devices with an id after `after`, in the order of their ids, at most `limit`, each
+/// locked until the transaction ends. For work that goes over all devices in batches.
+pub async fn lock_batch(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    after: Uuid,
+    limit: i64,
 ) -> Result<Vec<Device>, StoreError> {
     let rows = sqlx::query_as!(
         DeviceRow,
@@ -264,62 +400,82 @@ pub async fn list(
                last_seen,
                enrolled_at,
                labels AS "labels: Json<Labels>",
-               hardware_info,
+               '{}'::jsonb AS "hardware_info!",
                hardware_observed_at,
                version
           FROM devices
          WHERE organization_id = $1
-           AND ($2::uuid IS NULL OR id > $2)
-           AND ($3::text IS NULL OR platform = $3)
-           AND (status = $4 OR ($4::text IS NULL AND status <> 'unenrolled'))
-           AND ($5::text IS NULL OR hostname ILIKE $5 OR uuid ILIKE $5 OR serial_number ILIKE $5)
-           AND ($6::jsonb IS NULL OR labels @> $6)
+           AND id > $2
+           AND status <> 'unenrolled'
          ORDER BY id
-         LIMIT $7
-        OFFSET $8
+         LIMIT $3
+           FOR NO KEY UPDATE
         "#,
         organization.uuid(),
-        page.after.map(DeviceId::uuid),
-        filter.platform.map(Platform::as_str),
-        filter.status.map(DeviceStatus::as_str),
-        filter.search_pattern(),
-        filter.label_json(),
-        page.limit,
-        page.offset
+        after,
+        limit
     )
     .fetch_all(conn)
     .await?;
     rows.into_iter().map(Device::try_from).collect()
 }
 
-/// How many devices the filter lets through, counting no further than `most`.
-pub async fn count(
+/// Locks those of the devices that are there, in the order of their ids, so that two who lock many
+/// never wait for each other in a circle.
+pub async fn lock_many(
     conn: &mut PgConnection,
     organization: OrganizationId,
-    filter: &DeviceFilter,
-    most: i64,
-) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar!(
+    ids: &[DeviceId],
+) -> Result<Vec<Device>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query_as!(
+        DeviceRow,
         r#"
-        SELECT count(*) AS "count!"
-          FROM (SELECT 1
-                  FROM devices
-                 WHERE organization_id = $1
-                   AND ($2::text IS NULL OR platform = $2)
-                   AND (status = $3 OR ($3::text IS NULL AND status <> 'unenrolled'))
-                   AND ($4::text IS NULL OR hostname ILIKE $4 OR uuid ILIKE $4 OR serial_number ILIKE $4)
-                   AND ($5::jsonb IS NULL OR labels @> $5)
-                 LIMIT $6) AS counted
+        SELECT organization_id,
+               id,
+               uuid,
+               hostname,
+               platform,
+               os_version,
+               serial_number,
+               status,
+               last_seen,
+               enrolled_at,
+               labels AS "labels: Json<Labels>",
+               '{}'::jsonb AS "hardware_info!",
+               hardware_observed_at,
+               version
+          FROM devices
+         WHERE organization_id = $1
+           AND id = ANY ($2)
+         ORDER BY id
+           FOR NO KEY UPDATE
         "#,
         organization.uuid(),
-        filter.platform.map(Platform::as_str),
-        filter.status.map(DeviceStatus::as_str),
-        filter.search_pattern(),
-        filter.label_json(),
-        most
+        &ids
     )
-    .fetch_one(conn)
-    .await?)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(Device::try_from).collect()
+}
+
+/// The ids of the devices that callers name by either id. Who is not there is left out.
+pub async fn find_ids(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    devices: &[DeviceRef],
+) -> Result<Vec<DeviceId>, StoreError> {
+    let ids: Vec<Uuid> = devices.iter().filter_map(DeviceRef::id).collect();
+    let hardware: Vec<String> = devices.iter().flat_map(DeviceRef::hardware).collect();
+    let found = sqlx::query_scalar!(
+        "SELECT id FROM devices WHERE organization_id = $1 AND (id = ANY ($2) OR uuid = ANY ($3))",
+        organization.uuid(),
+        &ids,
+        &hardware
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(found.into_iter().map(DeviceId::from_uuid).collect())
 }
 
 /// Adds a device, unless the organisation has one with the same hardware uuid: then `false`, and
@@ -441,4 +597,114 @@ pub async fn set_status(
     .execute(conn)
     .await?;
     one_row("devices", done.rows_affected())
+}
+
+/// As [`lock_batch`], without any lock.
+pub async fn read_batch(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Device>, StoreError> {
+    let rows = sqlx::query_as!(
+        DeviceRow,
+        r#"
+        SELECT organization_id,
+               id,
+               uuid,
+               hostname,
+               platform,
+               os_version,
+               serial_number,
+               status,
+               last_seen,
+               enrolled_at,
+               labels AS "labels: Json<Labels>",
+               hardware_info,
+               hardware_observed_at,
+               version
+          FROM devices
+         WHERE organization_id = $1
+           AND id > $2
+           AND status <> 'unenrolled'
+         ORDER BY id
+         LIMIT $3
+        "#,
+        organization.uuid(),
+        after,
+        limit
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(Device::try_from).collect()
+}
+
+/// Adds devices in one statement and gives the ids of those that were added: one whose hardware
+/// uuid the organisation has already is passed over.
+pub async fn insert_many(
+    conn: &mut PgConnection,
+    devices: &[(&Device, TokenHash)],
+) -> Result<Vec<DeviceId>, StoreError> {
+    let Some((first, _)) = devices.first() else {
+        return Ok(Vec::new());
+    };
+    let column = |of: fn(&Device) -> String| -> Vec<String> {
+        devices.iter().map(|(device, _)| of(device)).collect()
+    };
+    let ids: Vec<Uuid> = devices.iter().map(|(device, _)| device.id.uuid()).collect();
+    let os_versions: Vec<Option<String>> = devices
+        .iter()
+        .map(|(device, _)| device.os_version.clone())
+        .collect();
+    let serials: Vec<Option<String>> = devices
+        .iter()
+        .map(|(device, _)| device.serial_number.clone())
+        .collect();
+    let labels: Vec<Value> = devices
+        .iter()
+        .map(|(device, _)| serde_json::to_value(&device.labels))
+        .collect::<Result<_, _>>()?;
+    let infos: Vec<Value> = devices
+        .iter()
+        .map(|(device, _)| device.hardware_info.clone())
+        .collect();
+    let observed: Vec<Option<Timestamp>> = devices
+        .iter()
+        .map(|(device, _)| device.hardware_observed_at)
+        .collect();
+    let tokens: Vec<Vec<u8>> = devices
+        .iter()
+        .map(|(_, token)| token.as_bytes().to_vec())
+        .collect();
+    let added = sqlx::query_scalar!(
+        r#"
+        INSERT INTO devices (organization_id, id, uuid, hostname, platform, os_version, serial_number, status,
+                             enrolled_at, labels, hardware_info, hardware_observed_at, version, token_hash)
+        SELECT $1, new.id, new.uuid, new.hostname, new.platform, new.os_version, new.serial_number, $2, $3,
+               new.labels, new.hardware_info, new.observed_at, 1, new.token_hash
+          FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::jsonb[],
+                      $11::jsonb[], $12::timestamptz[], $13::bytea[]) WITH ORDINALITY
+               AS new (id, uuid, hostname, platform, os_version, serial_number, labels, hardware_info, observed_at,
+                       token_hash, place)
+         ORDER BY new.place
+            ON CONFLICT ON CONSTRAINT devices_uuid DO NOTHING
+     RETURNING id
+        "#,
+        first.organization_id.uuid(),
+        first.status.as_str(),
+        first.enrolled_at,
+        &ids,
+        &column(|device| device.uuid.as_str().to_owned()),
+        &column(|device| device.hostname.as_str().to_owned()),
+        &column(|device| device.platform.to_string()),
+        &os_versions as &[Option<String>],
+        &serials as &[Option<String>],
+        &labels,
+        &infos,
+        &observed as &[Option<Timestamp>],
+        &tokens
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(added.into_iter().map(DeviceId::from_uuid).collect())
 }

@@ -19,6 +19,9 @@ pub enum StoreError {
         /// The row's key.
         row: String,
     },
+    /// Another process took over the request's idempotency key: nothing was committed.
+    #[error("the reservation of the idempotency key was taken over")]
+    ReservationLost,
     /// A write that must change exactly one row changed another number.
     #[error("a write to {table} changed {changed} rows instead of one")]
     NotOneRow {
@@ -43,13 +46,16 @@ impl StoreError {
         }
     }
 
-    /// Whether the database could not be reached or is going down or coming up (SQLSTATE classes
-    /// 08 and 57), as opposed to having refused the statement: worth a retry.
+    /// Whether the database could not be reached, is going down or coming up (SQLSTATE classes 08
+    /// and 57), or undid the transaction because of another one (40), as opposed to having refused
+    /// the statement: worth a retry.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::Database(error)) => error
-                .code()
-                .is_some_and(|code| code.starts_with("08") || code.starts_with("57")),
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                ["08", "57", "40"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            }),
             Self::Database(
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut

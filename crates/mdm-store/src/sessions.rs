@@ -186,6 +186,37 @@ pub async fn end_all_of(
     Ok(ids.into_iter().map(SessionId::from_uuid).collect())
 }
 
+/// Ends every session of a user but one and says which.
+pub async fn end_all_but(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    kept: SessionId,
+    reason: SessionEnd,
+    now: Timestamp,
+) -> Result<Vec<SessionId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        UPDATE sessions
+           SET ended_at = $3,
+               end_reason = $4
+         WHERE organization_id = $1
+           AND user_id = $2
+           AND id <> $5
+           AND ended_at IS NULL
+     RETURNING id
+        "#,
+        organization.uuid(),
+        user.uuid(),
+        now,
+        reason.as_str(),
+        kept.uuid()
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids.into_iter().map(SessionId::from_uuid).collect())
+}
+
 /// The sessions that ended after `since`: those whose access tokens may still look good.
 pub async fn ended_since(
     conn: &mut PgConnection,
@@ -220,4 +251,67 @@ pub async fn delete_expired_refresh_tokens(
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// A sign-in that has not ended.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    /// Its id.
+    pub id: SessionId,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When its tokens were last renewed.
+    pub last_used_at: Timestamp,
+}
+
+/// A user's sessions whose refresh tokens may still be good, the newest first, at most 500.
+pub async fn open_of(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    used_since: Timestamp,
+) -> Result<Vec<OpenSession>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT id,
+               created_at,
+               last_used_at
+          FROM sessions
+         WHERE organization_id = $1
+           AND user_id = $2
+           AND ended_at IS NULL
+           AND last_used_at > $3
+         ORDER BY id DESC
+         LIMIT 500
+        "#,
+        organization.uuid(),
+        user.uuid(),
+        used_since
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| OpenSession {
+            id: SessionId::from_uuid(row.id),
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+        })
+        .collect())
+}
+
+/// Whose session it is.
+pub async fn owner(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    id: SessionId,
+) -> Result<Option<UserId>, StoreError> {
+    let user = sqlx::query_scalar!(
+        "SELECT user_id FROM sessions WHERE organization_id = $1 AND id = $2",
+        organization.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(user.map(UserId::from_uuid))
 }

@@ -71,6 +71,8 @@ impl Connection {
         let machine = self.news_of_machine().await?;
         let command_results = self.outcomes_for_checkin().await?;
         let request = CheckinRequest {
+            policy_results: Vec::new(),
+            inventory: None,
             os_version: None,
             system_info: machine
                 .as_ref()

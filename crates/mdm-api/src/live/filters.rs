@@ -23,6 +23,13 @@ pub(super) fn of_query(params: &mut Params) -> Result<Filters, ApiError> {
     Ok(Filters::new(kinds?, devices, groups))
 }
 
+/// Reads `types` of a query string that is about one device.
+pub(super) fn of_one_device(params: &mut Params, device: DeviceId) -> Result<Filters, ApiError> {
+    let types = params.take("types").unwrap_or_default();
+    let kinds: Result<Vec<_>, _> = items(&types).map(|text| kind(text, "/types")).collect();
+    Ok(Filters::new(kinds?, vec![device], Vec::new()))
+}
+
 /// Reads the filters of a `subscribe` frame.
 pub(super) fn of_frame(filters: &wire::Filters) -> Result<Filters, Invalid> {
     let kinds: Result<Vec<_>, _> = filters

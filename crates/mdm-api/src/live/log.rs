@@ -1,38 +1,41 @@
 //! `GET /events`: the log, piece by piece.
 
 use actix_web::{HttpRequest, http::StatusCode, web};
-use mdm_core::roles::Permission;
+use mdm_core::{ids::DeviceId, roles::Permission};
 use mdm_events::{Cursor, Subscription, View};
 use mdm_proto::events::EventPage;
 use mdm_store::events::{self, PageQuery};
 use serde_json::value::RawValue;
 
 use super::filters;
-use crate::{
-    extract::{Params, bearer},
-    problem::ApiError,
-};
+use crate::{extract::Params, problem::ApiError};
 
-pub(super) async fn list(request: HttpRequest) -> Result<web::Json<EventPage>, ApiError> {
-    let worker = super::worker(&request)?;
+pub(super) async fn list(
+    request: &HttpRequest,
+    of_device: Option<DeviceId>,
+) -> Result<web::Json<EventPage>, ApiError> {
+    let worker = super::worker(request)?;
     let parts = worker.parts();
-    let token = bearer(&request).ok_or_else(|| {
+    let token = super::credential(request).ok_or_else(|| {
         ApiError::unauthorized(
             "TOKEN_MISSING",
-            "send an access token as 'Authorization: Bearer …'",
+            "send an access token as 'Authorization: Bearer …' or an API key as 'X-API-Key'",
         )
     })?;
     let claims = parts.tokens.verify(token).await?;
-    if !claims.role.permits(Permission::ReadEvents) {
+    if !claims.permissions.contain(Permission::ReadEvents) {
         return Err(ApiError::forbidden("the role may not read events"));
     }
-    let mut params = Params::of(&request)?;
+    let mut params = Params::of(request)?;
     let limit = params.take_number("limit", 1, 500)?.unwrap_or(50);
     let after = params.take_parsed::<Cursor>("after")?;
     let subscription = Subscription {
         organization_id: claims.organization_id,
         role: claims.role,
-        filters: filters::of_query(&mut params)?,
+        filters: match of_device {
+            Some(device) => filters::of_one_device(&mut params, device)?,
+            None => filters::of_query(&mut params)?,
+        },
     };
     params.finish()?;
     let head = events::head(&parts.pool).await?;

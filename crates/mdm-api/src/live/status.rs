@@ -6,14 +6,14 @@ use mdm_proto::system::{WebSocketDetail, WebSocketStatus};
 use mdm_store::{StoreError, events};
 
 use super::{LiveState, worker::Worker};
-use crate::{extract::bearer, problem::ApiError};
+use crate::problem::ApiError;
 
 pub(super) async fn show(request: HttpRequest) -> Result<web::Json<WebSocketStatus>, ApiError> {
     let worker = super::worker(&request)?;
-    let detail = match bearer(&request) {
+    let detail = match super::credential(&request) {
         Some(token) => {
             let claims = worker.parts().tokens.verify(token).await?;
-            if claims.role.permits(Permission::ReadStatus) {
+            if claims.permissions.contain(Permission::ReadStatus) {
                 Some(detail(worker.state()).await?)
             } else {
                 None

@@ -15,10 +15,7 @@ use mdm_proto::channel::close;
 use super::{
     body::FrameBody, client::Client, filters, inbound, resume, socket::SocketHandle, worker::Worker,
 };
-use crate::{
-    extract::{Params, bearer},
-    problem::ApiError,
-};
+use crate::{extract::Params, problem::ApiError};
 
 /// The subprotocol under which browsers, which can set no headers, may send their token.
 const SUBPROTOCOL: &str = "bearer";
@@ -38,7 +35,7 @@ pub(super) async fn connect(
     let mut params = Params::of(&request)?;
     let token = token(&request, &mut params)?;
     let claims = worker.parts().tokens.verify(&token).await?;
-    if !claims.role.permits(Permission::ReadEvents) {
+    if !claims.permissions.contain(Permission::ReadEvents) {
         return Err(ApiError::forbidden("the role may not follow events"));
     }
     let wanted = Wanted {
@@ -121,7 +118,7 @@ fn subscribe(
 /// The token, from where each kind of client can put it.
 fn token(request: &HttpRequest, params: &mut Params) -> Result<String, ApiError> {
     let in_query = params.take("token");
-    let in_header = || bearer(request).map(str::to_owned);
+    let in_header = || super::credential(request).map(str::to_owned);
     let token = in_query
         .or_else(in_header)
         .or_else(|| in_subprotocol(request));

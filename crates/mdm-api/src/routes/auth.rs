@@ -1,8 +1,12 @@
 //! Signing in and out.
 
-use actix_web::{HttpRequest, HttpResponse, get, post, web};
-use mdm_proto::auth::{LoginRequest, RefreshRequest, TokenResponse, User};
-use mdm_service::auth::LoginName;
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
+use mdm_proto::{
+    auth::{LoginRequest, RefreshRequest, TokenResponse, User},
+    users::{ChangePassword, SessionList, UserSession},
+};
+use mdm_service::auth::{AuthError, LoginName};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     extract::{SignedIn, StrictJson, origin},
@@ -12,14 +16,19 @@ use crate::{
 };
 
 /// Adds the routes below `/api/v1`.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn configure(config: &mut ServiceConfig<'_>) {
     config
         .service(login)
         .service(refresh)
         .service(logout)
-        .service(me);
+        .service(me)
+        .service(change_password)
+        .service(sessions)
+        .service(end_session);
 }
 
+/// Signs a user in.
+#[utoipa::path(tag = "authentication", request_body = LoginRequest, responses((status = 200, body = TokenResponse)))]
 #[post("/auth/login")]
 async fn login(
     state: web::Data<AppState>,
@@ -44,6 +53,9 @@ async fn login(
     Ok(web::Json(mapping::tokens(signed_in)))
 }
 
+/// Exchanges a refresh token, which works once, for a new pair of tokens. One that comes a second
+/// time ends the whole session.
+#[utoipa::path(tag = "authentication", request_body = RefreshRequest, responses((status = 200, body = TokenResponse)))]
 #[post("/auth/refresh")]
 async fn refresh(
     state: web::Data<AppState>,
@@ -57,14 +69,69 @@ async fn refresh(
     Ok(web::Json(mapping::tokens(signed_in)))
 }
 
+/// Ends the session: its tokens stop working at once, on every node, and its sockets close.
+#[utoipa::path(tag = "authentication", responses((status = 204)))]
 #[post("/auth/logout")]
 async fn logout(state: web::Data<AppState>, caller: SignedIn) -> Result<HttpResponse, ApiError> {
     state.services.logout(&caller.ctx).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Who is signed in.
+#[utoipa::path(tag = "authentication", responses((status = 200, body = User)))]
 #[get("/auth/me")]
 async fn me(state: web::Data<AppState>, caller: SignedIn) -> Result<web::Json<User>, ApiError> {
     let user = state.services.me(&caller.ctx).await?;
     Ok(web::Json(mapping::user(user)))
+}
+
+/// Changes one's own password. Ends all other sessions.
+#[utoipa::path(tag = "authentication", request_body = ChangePassword, responses((status = 204)))]
+#[put("/auth/password")]
+async fn change_password(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    caller: SignedIn,
+    StrictJson(body): StrictJson<ChangePassword>,
+) -> Result<HttpResponse, ApiError> {
+    let (current, new) = (body.current_password.into(), body.new_password);
+    state
+        .services
+        .change_own_password(&caller.ctx, current, &new, &origin(&request))
+        .await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// One's own sessions that have not ended, the newest first.
+#[utoipa::path(tag = "authentication", responses((status = 200, body = SessionList)))]
+#[get("/auth/sessions")]
+async fn sessions(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+) -> Result<web::Json<SessionList>, ApiError> {
+    let (sessions, current) = state.services.list_sessions(&caller.ctx).await?;
+    let sessions = sessions.into_iter().map(|session| UserSession {
+        id: session.id.uuid(),
+        current: session.id == current,
+        created_at: session.created_at.into(),
+        last_used_at: session.last_used_at.into(),
+    });
+    Ok(web::Json(SessionList {
+        sessions: sessions.collect(),
+    }))
+}
+
+/// Ends one of one's own sessions: its tokens stop working at once.
+#[utoipa::path(tag = "authentication", responses((status = 204)))]
+#[delete("/auth/sessions/{id}")]
+async fn end_session(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+    session: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let session = session
+        .parse()
+        .map_err(|_malformed| AuthError::NoSuchSession)?;
+    state.services.end_session(&caller.ctx, session).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

@@ -7,28 +7,45 @@ use mdm_core::{
     commands::{Command, CommandStatus},
     ids::CommandId,
 };
-use mdm_proto::commands::{CommandList, OsqueryRequest, SendCommand};
-use mdm_service::commands::{CommandError, NewCommand};
-use mdm_store::devices::DeviceRef;
+use mdm_proto::commands::{
+    self as wire, CommandBatch, CommandList, OsqueryRequest, OsqueryResult, SendCommand, SendToMany,
+};
+use mdm_service::{
+    batches::WantedTargets,
+    commands::{CommandError, NewCommand},
+};
+use mdm_store::{
+    commands::{self, CommandFilter},
+    devices::DeviceRef,
+};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    extract::{Paging, Params, SignedIn, StrictJson},
+    extract::{Params, SignedIn, StrictJson, list_request},
     mapping,
+    openapi::params,
     problem::ApiError,
     state::AppState,
 };
 
 /// Adds the routes below `/api/v1`.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn configure(config: &mut ServiceConfig<'_>) {
     config
         .service(send)
         .service(osquery)
         .service(list_of_device)
         .service(list)
         .service(get)
-        .service(cancel);
+        .service(cancel)
+        .service(send_to_many)
+        .service(batch);
 }
 
+/// Sends a command to a device. With an `Idempotency-Key`, the same request again gives the command
+/// that it became the first time, however it stands by now, and however long ago that was.
+#[utoipa::path(tag = "commands", params(params::Wait), request_body = SendCommand, responses(
+    (status = 200, description = "It has ended", body = wire::Command),
+    (status = 202, description = "It was accepted", body = wire::Command)))]
 #[post("/devices/{device}/commands")]
 async fn send(
     state: web::Data<AppState>,
@@ -60,6 +77,10 @@ async fn send(
     })
 }
 
+/// Asks a device that is online a query, and waits for its answer.
+#[utoipa::path(tag = "commands", request_body = OsqueryRequest, responses(
+    (status = 200, body = OsqueryResult),
+    (status = 504, description = "The device did not answer in time")))]
 #[post("/devices/{device}/osquery")]
 async fn osquery(
     state: web::Data<AppState>,
@@ -87,6 +108,8 @@ async fn osquery(
     answer(command)
 }
 
+/// A page of the device's commands, the newest first if nobody says otherwise.
+#[utoipa::path(tag = "commands", params(params::Page, params::Commands), responses((status = 200, body = CommandList)))]
 #[get("/devices/{device}/commands")]
 async fn list_of_device(
     state: web::Data<AppState>,
@@ -97,6 +120,8 @@ async fn list_of_device(
     page(&state, &request, &caller, Some(&DeviceRef::parse(&device))).await
 }
 
+/// A page of the commands, the newest first if nobody says otherwise.
+#[utoipa::path(tag = "commands", params(params::Page, params::Commands), responses((status = 200, body = CommandList)))]
 #[get("/commands")]
 async fn list(
     state: web::Data<AppState>,
@@ -106,6 +131,8 @@ async fn list(
     page(&state, &request, &caller, None).await
 }
 
+/// A command with every step of its life. Its result is for those who may run commands.
+#[utoipa::path(tag = "commands", responses((status = 200, body = wire::Command)))]
 #[get("/commands/{command}")]
 async fn get(
     state: web::Data<AppState>,
@@ -119,6 +146,8 @@ async fn get(
     Ok(HttpResponse::Ok().json(mapping::command(command, Some(steps))))
 }
 
+/// Withdraws a command. A destructive one that is with its device stays: 409.
+#[utoipa::path(tag = "commands", responses((status = 200, body = wire::Command)))]
 #[post("/commands/{command}/cancel")]
 async fn cancel(
     state: web::Data<AppState>,
@@ -139,26 +168,69 @@ async fn page(
     device: Option<&DeviceRef>,
 ) -> Result<web::Json<CommandList>, ApiError> {
     let mut params = Params::of(request)?;
-    let paging = Paging::<CommandId>::take(&mut params)?;
-    let status = params.take_parsed::<CommandStatus>("status")?;
+    let page = list_request(&mut params, &commands::SORTING)?;
+    let filter = CommandFilter {
+        device: None,
+        status: params.take_parsed("status")?,
+        kind: params.take_parsed("command")?,
+        batch: params.take_parsed("batch_id")?,
+    };
     params.finish()?;
     let listed = state
         .services
-        .list_commands(
-            &caller.ctx,
-            device,
-            status,
-            paging.cursor,
-            paging.limit,
-            paging.offset,
-        )
+        .list_commands(&caller.ctx, device, filter, &page)
         .await?;
-    Ok(web::Json(mapping::command_list(
-        listed,
-        paging.limit,
-        paging.offset,
-    )))
+    Ok(web::Json(mapping::command_list(listed, &page)))
 }
+
+/// Sends one command to many devices: to those that are named, to the members of a group, or to
+/// those that meet a filter.
+#[utoipa::path(tag = "commands", request_body = SendToMany, responses((status = 202, body = CommandBatch)))]
+#[post("/commands")]
+async fn send_to_many(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+    StrictJson(body): StrictJson<SendToMany, TARGETS_LIMIT>,
+) -> Result<HttpResponse, ApiError> {
+    let new = NewCommand {
+        command: body.command,
+        parameters: body.parameters,
+        expires_in_seconds: body.expires_in_seconds,
+        priority: body.priority,
+        idempotency_key: None,
+    };
+    let targets = WantedTargets {
+        device_ids: body.targets.device_ids,
+        group_id: body.targets.group_id,
+        filter: body.targets.filter,
+    };
+    let progress = state
+        .services
+        .send_to_many(&caller.ctx, &new, targets)
+        .await?;
+    let location = format!("/api/v1/command-batches/{}", progress.batch.id);
+    Ok(HttpResponse::Accepted()
+        .insert_header((header::LOCATION, location))
+        .json(mapping::batch(progress)))
+}
+
+/// A batch, and how many of its commands stand where.
+#[utoipa::path(tag = "commands", responses((status = 200, body = CommandBatch)))]
+#[get("/command-batches/{id}")]
+async fn batch(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+    batch_id: web::Path<String>,
+) -> Result<web::Json<CommandBatch>, ApiError> {
+    let id = batch_id
+        .parse()
+        .map_err(|_malformed| CommandError::BatchNotFound)?;
+    let progress = state.services.get_batch(&caller.ctx, id).await?;
+    Ok(web::Json(mapping::batch(progress)))
+}
+
+/// Ten thousand ids take 400 KB.
+const TARGETS_LIMIT: usize = 1024 * 1024;
 
 fn id(text: &str) -> Result<CommandId, ApiError> {
     text.parse().map_err(|_error| CommandError::NotFound.into())

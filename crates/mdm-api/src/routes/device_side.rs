@@ -1,22 +1,32 @@
 //! What devices themselves call, with their device token.
 
-use actix_web::{HttpRequest, HttpResponse, delete, post, web};
-use mdm_core::{devices::Device, ids::CommandId};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use mdm_core::{
+    devices::Device,
+    ids::{CommandId, PolicyId},
+    invalid,
+    policies::RuleResult,
+};
 use mdm_proto::{
     channel::MAX_RESULT_BYTES,
     device_side::{
         CheckinRequest, CheckinResponse, CommandAck, CommandResult, CommandStatusReport,
+        DevicePolicies, Inventory, PolicyResult,
     },
-    devices::EnrollRequest,
+    devices::{EnrollRequest, EnrolledDevice},
+    policies as wire,
 };
 use mdm_service::{
     commands::{CommandReport, ReportError},
-    devices::{DeviceReport, Enroller},
+    devices::{DeviceReport, Enroller, SoftwareReport},
+    policies::PolicyReport,
 };
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     extract::{AuthenticatedDevice, StrictJson, origin},
     mapping,
+    openapi::params,
     problem::{ApiError, report_code},
     routes::devices::{created, enrollment},
     state::AppState,
@@ -28,14 +38,18 @@ const RESULTS_AT_MOST: usize = 100;
 const CHECKIN_LIMIT: usize = 2 * MAX_RESULT_BYTES;
 
 /// Adds the routes below `/api/v1`.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn configure(config: &mut ServiceConfig<'_>) {
     config
         .service(enroll)
         .service(unenroll)
         .service(checkin)
-        .service(command_status);
+        .service(command_status)
+        .service(policies);
 }
 
+/// A device joins by itself, with an enrolment secret. Its token is shown this once.
+#[utoipa::path(tag = "device side", params(params::ReEnroll), request_body = EnrollRequest,
+    responses((status = 201, body = EnrolledDevice)))]
 #[post("/device/enroll")]
 async fn enroll(
     state: web::Data<AppState>,
@@ -50,6 +64,8 @@ async fn enroll(
     Ok(created(enrolled))
 }
 
+/// The device unenrols itself.
+#[utoipa::path(tag = "device side", responses((status = 204)))]
 #[delete("/device/enrollment")]
 async fn unenroll(
     state: web::Data<AppState>,
@@ -59,6 +75,8 @@ async fn unenroll(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// The device says how it is and what came of commands and policies, and gets what waits for it.
+#[utoipa::path(tag = "device side", request_body = CheckinRequest, responses((status = 200, body = CheckinResponse)))]
 #[post("/device/checkin")]
 async fn checkin(
     state: web::Data<AppState>,
@@ -78,11 +96,19 @@ async fn checkin(
         system_info: body.system_info,
     };
     state.services.report_device(&device, report).await?;
+    if let Some(inventory) = body.inventory {
+        let report = software_report(inventory)?;
+        state.services.report_software(&device, report).await?;
+    }
+    let reports = policy_reports(body.policy_results)?;
+    state.services.report_policies(&device, reports).await?;
     let command_acks = take_results(&state, &device, body.command_results).await?;
+    state.services.see_to_applications(&device).await?;
     let delivery = state
         .services
         .deliver_all(device.organization_id, device.id)
         .await?;
+    let policy_revision = state.services.policy_revision(&device).await?;
     Ok(web::Json(CheckinResponse {
         commands: delivery
             .commands
@@ -95,7 +121,7 @@ async fn checkin(
             .into_iter()
             .map(CommandId::uuid)
             .collect(),
-        policy_revision: 0,
+        policy_revision,
         next_checkin_seconds: if delivery.more {
             1
         } else {
@@ -105,6 +131,8 @@ async fn checkin(
     }))
 }
 
+/// What came of one command. The same again is harmless; going back is a 409.
+#[utoipa::path(tag = "device side", request_body = CommandStatusReport, responses((status = 200, body = CommandAck)))]
 #[post("/device/commands/{id}/status")]
 async fn command_status(
     state: web::Data<AppState>,
@@ -133,6 +161,91 @@ async fn command_status(
         accepted: true,
         code: None,
     }))
+}
+
+/// What counts on the device.
+#[utoipa::path(tag = "device side", responses((status = 200, body = DevicePolicies)))]
+#[get("/device/policies")]
+async fn policies(
+    state: web::Data<AppState>,
+    AuthenticatedDevice(device): AuthenticatedDevice,
+) -> Result<web::Json<DevicePolicies>, ApiError> {
+    let found = state.services.effective_policies(&device).await?;
+    Ok(web::Json(mapping::device_policies(found, device.platform)))
+}
+
+/// How many policies a report may be about.
+const POLICIES_AT_MOST: usize = 500;
+/// How much a device may say of one rule, in bytes of JSON.
+const FOUND_AT_MOST: usize = 16 * 1024;
+
+/// Reads what a device says of its policies.
+pub fn policy_reports(results: Vec<PolicyResult>) -> Result<Vec<PolicyReport>, ApiError> {
+    if results.len() > POLICIES_AT_MOST {
+        let detail = format!("must have at most {POLICIES_AT_MOST} policies");
+        return Err(ApiError::invalid_field(
+            "/policy_results",
+            "TOO_MANY",
+            detail,
+        ));
+    }
+    let mut reports = Vec::with_capacity(results.len());
+    for (index, result) in results.into_iter().enumerate() {
+        let mut rules = Vec::with_capacity(result.rules.len());
+        for (place, rule) in result.rules.into_iter().enumerate() {
+            let pointer = format!("/policy_results/{index}/rules/{place}");
+            rules.push(rule_result(&pointer, rule)?);
+        }
+        reports.push(PolicyReport {
+            policy_id: PolicyId::from_uuid(result.policy_id),
+            policy_version: result.policy_version,
+            observed_at: result.observed_at.0,
+            rules,
+        });
+    }
+    Ok(reports)
+}
+
+fn rule_result(pointer: &str, rule: wire::RuleResult) -> Result<RuleResult, ApiError> {
+    let state = rule
+        .state
+        .parse()
+        .map_err(|unknown: mdm_core::policies::UnknownRuleState| {
+            ApiError::invalid_field(
+                format!("{pointer}/state"),
+                "UNKNOWN_STATE",
+                unknown.to_string(),
+            )
+        })?;
+    let long = rule
+        .actual
+        .as_ref()
+        .map_or(0, |actual| actual.to_string().len())
+        + rule.detail.as_ref().map_or(0, String::len);
+    if long > FOUND_AT_MOST {
+        let detail = "must have at most 16 KiB of actual and detail";
+        return Err(ApiError::invalid_field(pointer, "TOO_LONG", detail));
+    }
+    if let Some(actual) = &rule.actual {
+        invalid::no_nul(&format!("{pointer}/actual"), actual)?;
+    }
+    let clean = |text: String| text.replace('\0', "\u{fffd}");
+    Ok(RuleResult {
+        rule: clean(rule.rule),
+        state,
+        actual: rule.actual,
+        detail: rule.detail.map(clean),
+    })
+}
+
+fn software_report(inventory: Inventory) -> Result<SoftwareReport, ApiError> {
+    let mut software = inventory.software;
+    software.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    let software: Result<Vec<_>, _> = software.iter().map(serde_json::to_value).collect();
+    Ok(SoftwareReport {
+        observed_at: inventory.observed_at.0,
+        software: software.map_err(mdm_store::StoreError::from)?,
+    })
 }
 
 async fn take_results(

@@ -4,33 +4,50 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, put,
 use mdm_core::{
     Invalid,
     devices::{Hostname, Labels},
-    ids::DeviceId,
     invalid,
 };
 use mdm_proto::{
-    devices::{Device, DeviceList, EnrollRequest, UpdateDevice},
+    devices::{
+        BulkEnroll, BulkEnrolled, Device, DeviceInventory, DeviceList, EnrollRequest,
+        EnrolledDevice, SoftwareList, UpdateDevice,
+    },
+    events::EventPage,
+    groups::GroupList,
     patch::Patch,
+    policies::EffectivePolicies,
 };
-use mdm_service::devices::{DeviceChange, Enrolled, Enroller, Enrollment};
-use mdm_store::devices::{DeviceFilter, DeviceRef, Page};
+use mdm_service::devices::{DeviceChange, Enrolled, Enroller, Enrollment, SOFTWARE};
+use mdm_store::devices::{self, DeviceFilter, DeviceRef};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    extract::{Paging, Params, SignedIn, StrictJson},
-    mapping,
+    extract::{Params, SignedIn, StrictJson, if_match, list_request},
+    live, mapping,
+    openapi::params,
     problem::ApiError,
+    routes::{groups, search, with_etag},
     state::AppState,
 };
 
 /// Adds the routes below `/api/v1`.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn configure(config: &mut ServiceConfig<'_>) {
     config
         .service(enroll)
         .service(list)
         .service(get)
         .service(update)
-        .service(unenroll);
+        .service(unenroll)
+        .service(enroll_many)
+        .service(groups_of_device)
+        .service(policies_of_device)
+        .service(inventory)
+        .service(software)
+        .service(events_of_device);
 }
 
+/// Enrols a device by an operator's hand. The token is shown this once.
+#[utoipa::path(tag = "devices", params(params::ReEnroll), request_body = EnrollRequest,
+    responses((status = 201, body = EnrolledDevice)))]
 #[post("/devices")]
 async fn enroll(
     state: web::Data<AppState>,
@@ -46,6 +63,8 @@ async fn enroll(
     Ok(created(enrolled))
 }
 
+/// A page of the devices. Unenrolled ones are listed only with `status=unenrolled`.
+#[utoipa::path(tag = "devices", params(params::Page, params::Devices), responses((status = 200, body = DeviceList)))]
 #[get("/devices")]
 async fn list(
     state: web::Data<AppState>,
@@ -53,25 +72,18 @@ async fn list(
     caller: SignedIn,
 ) -> Result<web::Json<DeviceList>, ApiError> {
     let mut params = Params::of(&request)?;
-    let paging = Paging::<DeviceId>::take(&mut params)?;
+    let page = list_request(&mut params, &devices::SORTING)?;
     let filter = filter(&mut params)?;
     params.finish()?;
-    let page = Page {
-        after: paging.cursor,
-        limit: paging.limit,
-        offset: paging.offset,
-    };
     let listed = state
         .services
-        .list_devices(&caller.ctx, &filter, page)
+        .list_devices(&caller.ctx, &filter, &page)
         .await?;
-    Ok(web::Json(mapping::device_list(
-        listed,
-        paging.limit,
-        paging.offset,
-    )))
+    Ok(web::Json(mapping::device_list(listed, &page)))
 }
 
+/// A device, by the server's id or the hardware's.
+#[utoipa::path(tag = "devices", responses((status = 200, body = Device)))]
 #[get("/devices/{device}")]
 async fn get(
     state: web::Data<AppState>,
@@ -82,9 +94,13 @@ async fn get(
         .services
         .get_device(&caller.ctx, &DeviceRef::parse(&device))
         .await?;
-    Ok(with_etag(mapping::device(device)))
+    let version = device.version;
+    Ok(with_etag(version, &mapping::device(device)))
 }
 
+/// Changes what people may change of a device.
+#[utoipa::path(tag = "devices", params(params::IfMatch), request_body = UpdateDevice,
+    responses((status = 200, body = Device)))]
 #[put("/devices/{device}")]
 async fn update(
     state: web::Data<AppState>,
@@ -98,9 +114,12 @@ async fn update(
         .services
         .update_device(&caller.ctx, &DeviceRef::parse(&device), change)
         .await?;
-    Ok(with_etag(mapping::device(device)))
+    let version = device.version;
+    Ok(with_etag(version, &mapping::device(device)))
 }
 
+/// Unenrols a device: its token stops working at once, its open commands end, it leaves its groups.
+#[utoipa::path(tag = "devices", responses((status = 204)))]
 #[delete("/devices/{device}")]
 async fn unenroll(
     state: web::Data<AppState>,
@@ -114,12 +133,127 @@ async fn unenroll(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Enrols up to 1,000 devices, each with its own outcome.
+#[utoipa::path(tag = "devices", request_body = BulkEnroll, responses((status = 200, body = BulkEnrolled)))]
+#[post("/devices/bulk")]
+async fn enroll_many(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+    StrictJson(body): StrictJson<BulkEnroll, BULK_LIMIT>,
+) -> Result<web::Json<BulkEnrolled>, ApiError> {
+    let enrollments = body.devices.into_iter().map(|body| wanted(body, false));
+    let outcomes = state
+        .services
+        .enroll_many(&caller.ctx, enrollments.collect())
+        .await?;
+    Ok(web::Json(mapping::bulk(outcomes)))
+}
+
+/// A page of the groups that the device is in.
+#[utoipa::path(tag = "devices", params(params::Page, params::Search), responses((status = 200, body = GroupList)))]
+#[get("/devices/{device}/groups")]
+async fn groups_of_device(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    caller: SignedIn,
+    device: web::Path<String>,
+) -> Result<web::Json<GroupList>, ApiError> {
+    groups::page(&state, &request, &caller, Some(&DeviceRef::parse(&device))).await
+}
+
+/// The policies that count on the device, how they came there, and where it stands.
+#[utoipa::path(tag = "devices", responses((status = 200, body = EffectivePolicies)))]
+#[get("/devices/{device}/policies")]
+async fn policies_of_device(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+    device: web::Path<String>,
+) -> Result<web::Json<EffectivePolicies>, ApiError> {
+    let found = state
+        .services
+        .device_policies(&caller.ctx, &DeviceRef::parse(&device))
+        .await?;
+    Ok(web::Json(mapping::effective_policies(found)))
+}
+
+/// What the device last said of its hardware and system.
+#[utoipa::path(tag = "devices", responses((status = 200, body = DeviceInventory)))]
+#[get("/devices/{device}/inventory")]
+async fn inventory(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+    device: web::Path<String>,
+) -> Result<web::Json<DeviceInventory>, ApiError> {
+    let device = state
+        .services
+        .get_device(&caller.ctx, &DeviceRef::parse(&device))
+        .await?;
+    Ok(web::Json(DeviceInventory {
+        device_id: device.id.uuid(),
+        system_info: device.hardware_info,
+        observed_at: device.hardware_observed_at.map(Into::into),
+    }))
+}
+
+/// A page of what the device last said is installed on it, by name.
+#[utoipa::path(tag = "devices", params(params::PlainPage, params::Search),
+    responses((status = 200, body = SoftwareList)))]
+#[get("/devices/{device}/software")]
+async fn software(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    caller: SignedIn,
+    device: web::Path<String>,
+) -> Result<web::Json<SoftwareList>, ApiError> {
+    let mut params = Params::of(&request)?;
+    let limit = params.take_number("limit", 1, 500)?.unwrap_or(50);
+    let offset = params.take_number("offset", 0, 1_000_000_000)?;
+    let cursor = params.take_number("cursor", 0, 1_000_000_000)?;
+    let search = search(&mut params)?;
+    params.finish()?;
+    let (_device, found) = state
+        .services
+        .device_inventory(&caller.ctx, &DeviceRef::parse(&device), SOFTWARE)
+        .await?;
+    let begin = cursor.or(offset).unwrap_or(0);
+    Ok(web::Json(mapping::software_list(
+        found,
+        search.as_deref(),
+        limit,
+        begin,
+    )))
+}
+
+/// A piece of the event log, of this device only.
+#[utoipa::path(tag = "devices", params(params::DeviceEvents, params::EventLimit),
+    responses((status = 200, body = EventPage), (status = 410, description = "The log does not go on from this cursor")))]
+#[get("/devices/{device}/events")]
+async fn events_of_device(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    caller: SignedIn,
+    device: web::Path<String>,
+) -> Result<web::Json<EventPage>, ApiError> {
+    let device = state
+        .services
+        .get_device(&caller.ctx, &DeviceRef::parse(&device))
+        .await?;
+    live::events_of_device(&request, &caller, device.id).await
+}
+
+/// A bulk of a thousand devices with all that they say of themselves.
+const BULK_LIMIT: usize = 16 * 1024 * 1024;
+
 /// The enrolment in the body and, for `re_enroll`, in the query.
 pub fn enrollment(request: &HttpRequest, body: EnrollRequest) -> Result<Enrollment, ApiError> {
     let mut params = Params::of(request)?;
     let re_enroll = params.take_parsed::<bool>("re_enroll")?.unwrap_or(false);
     params.finish()?;
-    Ok(Enrollment {
+    Ok(wanted(body, re_enroll))
+}
+
+fn wanted(body: EnrollRequest, re_enroll: bool) -> Enrollment {
+    Enrollment {
         uuid: body.uuid,
         hostname: body.hostname,
         platform: body.platform,
@@ -129,7 +263,7 @@ pub fn enrollment(request: &HttpRequest, body: EnrollRequest) -> Result<Enrollme
         hardware_info: body.hardware_info,
         labels: body.labels,
         re_enroll,
-    })
+    }
 }
 
 /// The answer to an enrolment.
@@ -159,13 +293,10 @@ fn filter(params: &mut Params) -> Result<DeviceFilter, ApiError> {
         status: params.take_parsed("status")?,
         search,
         label: label.transpose()?,
+        group: params.take_parsed("group_id")?,
+        policy: params.take_parsed("policy_id")?,
+        compliance: params.take_parsed("compliance")?,
     })
-}
-
-fn with_etag(device: Device) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::ETAG, format!("\"{}\"", device.version)))
-        .json(device)
 }
 
 fn change(request: &HttpRequest, body: UpdateDevice) -> Result<DeviceChange, ApiError> {
@@ -192,22 +323,4 @@ fn change(request: &HttpRequest, body: UpdateDevice) -> Result<DeviceChange, Api
         labels,
         if_version: if_match(request),
     })
-}
-
-/// The version that `If-Match` names; none if it is absent or `*`.
-fn if_match(request: &HttpRequest) -> Option<i64> {
-    let text = request
-        .headers()
-        .get(header::IF_MATCH)?
-        .to_str()
-        .unwrap_or_default()
-        .trim();
-    if text == "*" {
-        return None;
-    }
-    // What is no tag of ours matches no version (RFC 9110, section 13.1.1).
-    let quoted = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
-    Some(quoted.and_then(|text| text.parse().ok()).unwrap_or(-1))
 }

@@ -1,12 +1,14 @@
 //! Health, probes, metrics, keys.
 
 use actix_web::{HttpRequest, HttpResponse, get, route, web};
+use mdm_proto::system::Health;
 use secrecy::ExposeSecret;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{extract::bearer, health, problem::ApiError, state::AppState};
 
 /// Adds the routes that stand at the root.
-pub fn configure_root(config: &mut web::ServiceConfig) {
+pub fn configure_root(config: &mut ServiceConfig<'_>) {
     config
         .service(health_at_root)
         .service(livez)
@@ -16,15 +18,21 @@ pub fn configure_root(config: &mut web::ServiceConfig) {
 }
 
 /// Adds the routes below `/api/v1`.
-pub fn configure(config: &mut web::ServiceConfig) {
+pub fn configure(config: &mut ServiceConfig<'_>) {
     config.service(health_in_api).service(metrics_in_api);
 }
 
+/// How the server is: each component is probed for this answer.
+#[utoipa::path(method(get, head), path = "/health", tag = "system", responses(
+    (status = 200, body = Health), (status = 503, description = "Unhealthy", body = Health)))]
 #[route("/health", method = "GET", method = "HEAD")]
 async fn health_at_root(state: web::Data<AppState>) -> HttpResponse {
     health(&state).await
 }
 
+/// How the server is: each component is probed for this answer.
+#[utoipa::path(method(get, head), path = "/health", tag = "system", responses(
+    (status = 200, body = Health), (status = 503, description = "Unhealthy", body = Health)))]
 #[route("/health", method = "GET", method = "HEAD")]
 async fn health_in_api(state: web::Data<AppState>) -> HttpResponse {
     health(&state).await
@@ -40,12 +48,17 @@ async fn health(state: &AppState) -> HttpResponse {
 }
 
 /// The process serves.
+#[utoipa::path(method(get, head), path = "/livez", tag = "system",
+    responses((status = 200, body = String, content_type = "text/plain")))]
 #[route("/livez", method = "GET", method = "HEAD")]
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
 /// The process can do its work now: the database answers, and the server is not draining.
+#[utoipa::path(method(get, head), path = "/readyz", tag = "system", responses(
+    (status = 200, body = String, content_type = "text/plain"),
+    (status = 503, description = "Not ready", body = String, content_type = "text/plain")))]
 #[route("/readyz", method = "GET", method = "HEAD")]
 async fn readyz(state: web::Data<AppState>) -> HttpResponse {
     let health = health::probe(&state).await;
@@ -57,6 +70,8 @@ async fn readyz(state: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
+/// Metrics as Prometheus reads them: for loopback, or with the metrics token.
+#[utoipa::path(tag = "system", responses((status = 200, body = String, content_type = "text/plain")))]
 #[get("/metrics")]
 async fn metrics_at_root(
     state: web::Data<AppState>,
@@ -65,6 +80,8 @@ async fn metrics_at_root(
     metrics(&state, &request)
 }
 
+/// Metrics as Prometheus reads them: for loopback, or with the metrics token.
+#[utoipa::path(tag = "system", responses((status = 200, body = String, content_type = "text/plain")))]
 #[get("/metrics")]
 async fn metrics_in_api(
     state: web::Data<AppState>,
@@ -100,6 +117,8 @@ fn same(expected: &str, given: &str) -> bool {
     expected.as_bytes().ct_eq(given.as_bytes()).into()
 }
 
+/// The public keys of the access tokens (RFC 7517).
+#[utoipa::path(tag = "system", responses((status = 200, body = serde_json::Value)))]
 #[get("/.well-known/jwks.json")]
 async fn jwks(state: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok()

@@ -82,9 +82,9 @@ async fn a_route_that_is_not_there_is_a_problem_and_so_is_a_method() {
     app.call("GET", "/nothing", None, None)
         .await
         .expect_problem(404, "NO_SUCH_ROUTE");
-    app.call("PATCH", "/api/v1/devices", None, None)
-        .await
-        .expect_problem(404, "NO_SUCH_ROUTE");
+    let wrong = app.call("PATCH", "/api/v1/devices", None, None).await;
+    assert_eq!(wrong.headers["allow"], "GET, POST");
+    wrong.expect_problem(405, "METHOD_NOT_ALLOWED");
 }
 
 #[actix_web::test]

@@ -28,6 +28,7 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, client::IntoClientRequest, http::Request},
 };
 use tokio_util::sync::CancellationToken;
+use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 /// Nothing in these tests takes longer, unless it hangs.
@@ -55,6 +56,7 @@ fn claims(token: &str) -> Option<AccessClaims> {
         user_id: UserId::from_uuid(Uuid::from_u128(session)),
         organization_id: OrganizationId::from_uuid(Uuid::from_u128(organization)),
         session_id: SessionId::from_uuid(Uuid::from_u128(session)),
+        permissions: mdm_core::roles::Permissions::of(role),
         role,
         expires_at: SystemClock.now() + chrono::Duration::seconds(seconds),
     })
@@ -107,8 +109,10 @@ impl Live {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.worker())
-                .configure(live::configure_root)
-                .service(web::scope("/api/v1").configure(live::configure))
+                .configure(|config| live::configure_root(&mut ServiceConfig::new(config)))
+                .service(web::scope("/api/v1").configure(|config| {
+                    live::configure(&mut ServiceConfig::new(config));
+                }))
         })
         .workers(2)
         .tcp_nodelay(true)

@@ -98,6 +98,8 @@ impl Services {
             &format!("reported by device {device}"),
         )
         .await?;
+        self.note_install(&mut tx, organization, &command, now)
+            .await?;
         self.commit(tx).await?;
         self.watch.moved(command.id);
         Ok(Reported::Taken)

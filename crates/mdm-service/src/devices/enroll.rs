@@ -6,16 +6,27 @@ use mdm_core::{
     Invalid,
     devices::{Device, DeviceStatus, HardwareUuid, Hostname, Labels},
     enrollment::{EnrollmentSecret, SecretRefused},
-    events::{EventData, NewEvent},
-    ids::DeviceId,
+    events::{EventData, MembershipAction, MembershipSource, NewEvent},
+    ids::{DeviceId, GroupId},
     roles::Permission,
     tokens::{Token, TokenKind},
 };
-use mdm_store::{PgConnection, devices, devices::DeviceRef, enrollment_secrets, events};
+use mdm_store::{
+    PgConnection, devices, devices::DeviceRef, enrollment_secrets, events, groups,
+    licenses::Counted,
+};
 use serde_json::Value;
 
 use super::{DeviceError, Facts, parse_hardware_info, parse_optional_text};
-use crate::{channels::ChannelSignal, context::OpContext, services::Services};
+use crate::{
+    channels::ChannelSignal,
+    context::OpContext,
+    groups::{Changed, membership},
+    services::Services,
+};
+
+/// In how many rows the uses of a secret without a limit are counted.
+const USE_SLOTS: u8 = 32;
 
 /// An enrolment as it came in.
 #[derive(Debug, Clone, Default)]
@@ -89,14 +100,23 @@ impl Services {
             facts.labels = secret.labels.clone().overlaid_with(&facts.labels);
         }
         let token = Token::generate(TokenKind::Device, self.entropy.as_ref());
-        let (device, replaced) = self
+        let (device, joined) = self
             .insert_or_replace(&mut tx, &ctx, facts, &token, enrollment.re_enroll)
             .await?;
+        if let Some(secret) = &secret {
+            self.join_groups(&mut tx, &device, &secret.group_ids)
+                .await?;
+        }
+        self.follow_filters(&mut tx, &device, Changed::Facts)
+            .await?;
+        if joined != Joined::Again {
+            self.check_license(&mut tx, &ctx, &[device.id]).await?;
+        }
         if let (Some(secret), Some(presented)) = (&secret, &enrollment.secret) {
             self.count_use(&mut tx, secret, presented).await?;
         }
         self.commit(tx).await?;
-        if replaced {
+        if joined != Joined::New {
             self.channels
                 .signal(device.organization_id, device.id, ChannelSignal::Revoked);
         }
@@ -104,7 +124,7 @@ impl Services {
     }
 
     /// Checks the secret as it stands; that it still does is checked when its use is counted.
-    async fn admit(
+    pub(super) async fn admit(
         &self,
         tx: &mut PgConnection,
         enroller: &Enroller,
@@ -146,14 +166,17 @@ impl Services {
 
     /// Counts the use of a secret, last of all. If others used it up or withdrew it in the
     /// meantime, says which.
-    async fn count_use(
+    pub(super) async fn count_use(
         &self,
         tx: &mut PgConnection,
         secret: &EnrollmentSecret,
         presented: &str,
     ) -> Result<(), DeviceError> {
         let now = self.now();
-        if enrollment_secrets::count_use(&mut *tx, secret, now).await? {
+        let mut slot = [0_u8; 1];
+        self.entropy.fill(&mut slot);
+        let [slot] = slot.map(|byte| byte % USE_SLOTS);
+        if enrollment_secrets::count_use(&mut *tx, secret, slot, now).await? {
             return Ok(());
         }
         let found = match Token::parse(TokenKind::EnrollmentSecret, presented) {
@@ -175,7 +198,7 @@ impl Services {
         facts: Facts,
         token: &Token,
         re_enroll: bool,
-    ) -> Result<(Device, bool), DeviceError> {
+    ) -> Result<(Device, Joined), DeviceError> {
         let now = self.now();
         let hardware = DeviceRef::Hardware(facts.uuid.as_str().to_owned());
         let device = facts.into_device(
@@ -185,7 +208,7 @@ impl Services {
         );
         if devices::insert(&mut *tx, &device, token.hash()).await? {
             events::append(tx, now, &enrolled_event(&device, None)).await?;
-            return Ok((device, false));
+            return Ok((device, Joined::New));
         }
         let present = self.lock_device(&mut *tx, ctx, &hardware).await?;
         if present.status != DeviceStatus::Unenrolled && !re_enroll {
@@ -202,11 +225,70 @@ impl Services {
         device.version = devices::update(&mut *tx, &device).await?;
         devices::set_token(&mut *tx, &device, Some(token.hash())).await?;
         events::append(tx, now, &enrolled_event(&device, Some(present.status))).await?;
-        Ok((device, true))
+        let joined = if present.status == DeviceStatus::Unenrolled {
+            Joined::Back
+        } else {
+            Joined::Again
+        };
+        Ok((device, joined))
+    }
+
+    /// Puts a device into its secret's groups; those that are gone by now are passed over.
+    pub(super) async fn join_groups(
+        &self,
+        tx: &mut PgConnection,
+        device: &Device,
+        wanted: &[GroupId],
+    ) -> Result<(), DeviceError> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (organization, now) = (device.organization_id, self.now());
+        let held = groups::hold(&mut *tx, organization, wanted).await?;
+        let rows: Vec<_> = held.into_iter().map(|group| (group, device.id)).collect();
+        let added = groups::add_by_hand(&mut *tx, organization, &rows, now).await?;
+        let told: Vec<NewEvent> = added
+            .into_iter()
+            .filter(|(_, _, is_new)| *is_new)
+            .map(|(group, device, _)| {
+                let source = MembershipSource::Manual;
+                membership(organization, group, device, MembershipAction::Added, source)
+            })
+            .collect();
+        events::append_all(tx, now, &told).await?;
+        Ok(())
+    }
+
+    /// Counts devices that are being enrolled against the license, after their rows were written.
+    pub(super) async fn check_license(
+        &self,
+        tx: &mut PgConnection,
+        ctx: &OpContext,
+        devices: &[DeviceId],
+    ) -> Result<(), DeviceError> {
+        match self
+            .count_licensed(tx, ctx.organization_id, devices)
+            .await?
+        {
+            Counted::Yes => Ok(()),
+            Counted::LimitReached => Err(DeviceError::LicenseLimit),
+            Counted::Expired => Err(DeviceError::LicenseExpired),
+        }
     }
 }
 
-fn enrolled_event(device: &Device, before: Option<DeviceStatus>) -> NewEvent {
+/// How a device came to be enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joined {
+    /// It was not known.
+    New,
+    /// It had been unenrolled.
+    Back,
+    /// It was enrolled, and gave up its former self.
+    Again,
+}
+
+pub(super) fn enrolled_event(device: &Device, before: Option<DeviceStatus>) -> NewEvent {
     let data = EventData::DeviceStatusChange {
         device_id: device.id,
         old_status: before,
@@ -215,7 +297,7 @@ fn enrolled_event(device: &Device, before: Option<DeviceStatus>) -> NewEvent {
     NewEvent::new(device.organization_id, data)
 }
 
-fn parse(enrollment: &Enrollment) -> Result<Facts, Invalid> {
+pub(super) fn parse(enrollment: &Enrollment) -> Result<Facts, Invalid> {
     Ok(Facts {
         uuid: HardwareUuid::parse(&enrollment.uuid)?,
         hostname: Hostname::parse(&enrollment.hostname)?,

@@ -1,14 +1,18 @@
 //! What a device tells of itself, at check-ins and over its channel.
 
 use mdm_core::{
-    Timestamp,
+    Invalid, Timestamp,
     devices::{Device, DeviceStatus, Hostname},
+    invalid,
 };
-use mdm_store::{devices, events};
+use mdm_store::{
+    devices::{self, Inventory},
+    events,
+};
 use serde_json::Value;
 
 use super::{DeviceError, device_updated, parse_hardware_info, parse_optional_text};
-use crate::services::Services;
+use crate::{groups::Changed, services::Services};
 
 /// What a device reports.
 #[derive(Debug, Clone, Default)]
@@ -51,9 +55,48 @@ impl Services {
         }
         device.version = devices::update(&mut tx, &device).await?;
         events::append(&mut tx, self.now(), &device_updated(&device)).await?;
+        self.follow_filters(&mut tx, &device, Changed::Facts)
+            .await?;
         self.commit(tx).await?;
         Ok(())
     }
+
+    /// Takes over what a device says is installed on it.
+    pub async fn report_software(
+        &self,
+        device: &Device,
+        report: SoftwareReport,
+    ) -> Result<(), DeviceError> {
+        if report.software.len() > SOFTWARE_AT_MOST {
+            let detail = format!("must have at most {SOFTWARE_AT_MOST} entries");
+            return Err(Invalid::new("/inventory/software", "TOO_MANY", detail).into());
+        }
+        let data = Value::Array(report.software);
+        invalid::no_nul("/inventory/software", &data)?;
+        let inventory = Inventory {
+            data,
+            observed_at: report.observed_at.min(self.now()),
+        };
+        let (organization, id) = (device.organization_id, device.id);
+        let mut tx = self.begin().await?;
+        devices::set_inventory(&mut tx, organization, id, SOFTWARE, &inventory).await?;
+        self.commit(tx).await?;
+        Ok(())
+    }
+}
+
+/// The kind of inventory that lists what is installed.
+pub const SOFTWARE: &str = "software";
+/// How much may be installed.
+const SOFTWARE_AT_MOST: usize = 20_000;
+
+/// What a device says is installed on it.
+#[derive(Debug, Clone)]
+pub struct SoftwareReport {
+    /// When it looked.
+    pub observed_at: Timestamp,
+    /// Each piece, in the order of the names.
+    pub software: Vec<Value>,
 }
 
 /// The facts within `system_info` that have columns of their own.

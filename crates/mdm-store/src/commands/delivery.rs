@@ -72,7 +72,8 @@ pub async fn claim_pending(
                sent_at,
                completed_at,
                expires_at,
-               attempts
+               attempts,
+               batch_id
         "#,
         organization.uuid(),
         device.uuid(),
@@ -125,7 +126,8 @@ pub async fn redeliver(
                sent_at,
                completed_at,
                expires_at,
-               attempts
+               attempts,
+               batch_id
         "#,
         organization.uuid(),
         device.uuid(),

@@ -69,7 +69,8 @@ pub async fn lock_expired_of(
                sent_at,
                completed_at,
                expires_at,
-               attempts
+               attempts,
+               batch_id
           FROM commands
          WHERE organization_id = $1
            AND device_id = $2
