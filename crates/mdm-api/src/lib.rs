@@ -22,5 +22,6 @@ pub mod routes;
 pub mod secret_key;
 pub mod server;
 pub mod state;
+pub mod storage;
 pub mod trace;
 pub mod trial;

@@ -12,7 +12,6 @@ use anyhow::Context as _;
 use mdm_core::{Clock, Entropy, OsEntropy, SystemClock, devices::CheckinPace, ids::NodeId};
 use mdm_service::{
     Services,
-    applications::{Packages, S3Settings},
     installation::{self, FirstStart, FirstStarted},
     licenses::LicensePublicKey,
     observer::ServiceObserver,
@@ -33,7 +32,7 @@ use crate::{
     live::{self, Authenticate, LiveConfig, LiveParts, LiveState, SeatLimits},
     secret_key,
     state::AppState,
-    trace,
+    storage, trace,
 };
 
 /// How long requests that are being answered may take at the end.
@@ -117,7 +116,7 @@ impl Application {
             tokens: Arc::clone(&tokens),
             pace: CheckinPace::every(settings.checkin_interval_seconds),
             secret_key,
-            packages: packages(&settings)?,
+            packages: storage::packages(&settings)?,
             license_keys: license_keys(&settings)?,
         });
         let stream = EventStream::start(StreamParts {
@@ -264,30 +263,6 @@ fn http_server(
     .disable_signals()
     .listen(listener)?;
     Ok(server.run())
-}
-
-/// Where packages are kept: a bucket if one is named, else the data directory.
-fn packages(settings: &Settings) -> anyhow::Result<Packages> {
-    let limit = settings.package_limit_mib.saturating_mul(1024 * 1024);
-    let Some(bucket) = settings.s3_bucket.clone() else {
-        let directory = settings.data_dir.join("packages");
-        return Packages::in_directory(&directory, limit)
-            .with_context(|| format!("packages cannot be kept in {}", directory.display()));
-    };
-    let key = settings.s3_access_key_id.clone();
-    let (Some(access_key_id), Some(secret_access_key)) =
-        (key, settings.s3_secret_access_key.clone())
-    else {
-        anyhow::bail!("s3_bucket is set: s3_access_key_id and s3_secret_access_key must be, too");
-    };
-    let settings = S3Settings {
-        bucket,
-        region: settings.s3_region.clone(),
-        endpoint: settings.s3_endpoint.clone(),
-        access_key_id,
-        secret_access_key,
-    };
-    Packages::in_s3(&settings, limit).context("the S3 bucket cannot be used")
 }
 
 fn license_keys(settings: &Settings) -> anyhow::Result<Vec<LicensePublicKey>> {

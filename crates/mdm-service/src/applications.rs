@@ -29,7 +29,7 @@ mod assignment;
 mod packages;
 mod seeing_to;
 
-pub use packages::{Package, PackageError, Packages, S3Settings, Upload, UploadedPart};
+pub use packages::{Package, PackageError, Packages, Upload, UploadedPart};
 
 /// Why something about an application was not done.
 #[derive(Debug, thiserror::Error)]

@@ -7,5 +7,7 @@ mod auth;
 mod commands;
 mod devices;
 mod enrollment;
+mod groups;
 mod malformed;
+mod policies;
 mod system;

@@ -1,15 +1,11 @@
-//! Where packages are kept: a local directory, or an S3 bucket.
+//! Packages in their storage, whatever that is.
 
-use std::{path::Path as FilePath, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use mdm_core::ids::{ApplicationId, OrganizationId};
-use object_store::{
-    GetOptions, GetRange, ObjectStore, ObjectStoreExt, WriteMultipart, aws::AmazonS3Builder,
-    local::LocalFileSystem, path::Path,
-};
-use secrecy::{ExposeSecret, SecretString};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, WriteMultipart, path::Path};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -39,20 +35,6 @@ pub enum PackageError {
     /// The storage failed.
     #[error("storage: {0}")]
     Storage(#[from] object_store::Error),
-}
-
-/// How an S3 bucket is reached.
-pub struct S3Settings {
-    /// The bucket.
-    pub bucket: String,
-    /// Its region.
-    pub region: String,
-    /// Another service than Amazon's.
-    pub endpoint: Option<String>,
-    /// The key's id.
-    pub access_key_id: SecretString,
-    /// The key.
-    pub secret_access_key: SecretString,
 }
 
 /// The storage of packages.
@@ -88,39 +70,9 @@ pub struct Upload {
 }
 
 impl Packages {
-    /// Keeps packages below a directory, which is made if it is not there.
-    pub fn in_directory(directory: &FilePath, limit: u64) -> Result<Self, PackageError> {
-        std::fs::create_dir_all(directory).map_err(|error| object_store::Error::Generic {
-            store: "local",
-            source: Box::new(error),
-        })?;
-        let store = LocalFileSystem::new_with_prefix(directory)?
-            .with_automatic_cleanup(true)
-            .with_fsync(true);
-        Ok(Self {
-            store: Arc::new(store),
-            limit,
-        })
-    }
-
-    /// Keeps packages in a bucket.
-    pub fn in_s3(settings: &S3Settings, limit: u64) -> Result<Self, PackageError> {
-        // Refused if the process has chosen before, which is as good.
-        let _chosen_before = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(&settings.bucket)
-            .with_region(&settings.region)
-            .with_access_key_id(settings.access_key_id.expose_secret())
-            .with_secret_access_key(settings.secret_access_key.expose_secret());
-        if let Some(endpoint) = &settings.endpoint {
-            builder = builder
-                .with_endpoint(endpoint)
-                .with_allow_http(endpoint.starts_with("http://"));
-        }
-        Ok(Self {
-            store: Arc::new(builder.build()?),
-            limit,
-        })
+    /// Keeps packages in this storage, none larger than `limit` bytes.
+    pub fn new(store: Arc<dyn ObjectStore>, limit: u64) -> Self {
+        Self { store, limit }
     }
 
     /// The largest package that is taken, in bytes.
