@@ -390,7 +390,6 @@ impl From<CommandError> for ApiError {
             CommandError::BatchNotFound => {
                 Self::not_found("COMMAND_BATCH_NOT_FOUND", error.to_string())
             }
-            CommandError::Group(error) => (*error).into(),
             CommandError::IdempotencyMismatch => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "IDEMPOTENCY_KEY_REUSED",

@@ -135,23 +135,33 @@ pub struct PolicySettings {
     pub settings: Vec<PolicySetting>,
 }
 
-/// To whom something is assigned: exactly one of the four, by id. Devices also by hardware uuid.
+/// To which devices something is assigned: exactly one of the first two, by the server's id or the
+/// hardware's.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Assign {
+pub struct AssignToDevices {
     /// One device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
     /// At most 1,000 devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_ids: Option<Vec<String>>,
+    /// For applications only: `install` (the default), `available` or `uninstall`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<String>,
+}
+
+/// To which groups something is assigned: exactly one of the first two.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignToGroups {
     /// One group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<Uuid>,
     /// At most 1,000 groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_ids: Option<Vec<Uuid>>,
-    /// For applications: `install` (the default), `available` or `uninstall`.
+    /// For applications only: `install` (the default), `available` or `uninstall`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<String>,
 }

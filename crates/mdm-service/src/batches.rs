@@ -25,7 +25,6 @@ use uuid::Uuid;
 use crate::{
     commands::{CommandError, MAX_OPEN, NewCommand, Wish},
     context::OpContext,
-    groups::GroupError,
     services::Services,
 };
 
@@ -87,7 +86,8 @@ impl Services {
                 .await?
                 .is_empty()
         {
-            return Err(CommandError::Group(GroupError::NotFound.into()));
+            let detail = "there is no such device group";
+            return Err(Invalid::new("/targets/group_id", "GROUP_NOT_FOUND", detail).into());
         }
         command_batches::insert(&mut tx, &batch).await?;
         self.commit(tx).await?;

@@ -81,9 +81,6 @@ pub enum CommandError {
     /// The organisation has no such batch.
     #[error("there is no such command batch")]
     BatchNotFound,
-    /// The group is not there.
-    #[error(transparent)]
-    Group(Box<crate::groups::GroupError>),
     /// The idempotency key was used for something else.
     #[error("the Idempotency-Key was used before, for another request")]
     IdempotencyMismatch,

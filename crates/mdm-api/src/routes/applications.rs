@@ -1,7 +1,7 @@
 //! Applications.
 
 use actix_multipart::{Field, Multipart};
-use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, delete, get, post, put, web};
 use futures_util::StreamExt;
 use mdm_core::{applications::InstallState, ids::ApplicationId};
 use mdm_proto::applications::{
@@ -50,13 +50,13 @@ async fn create(
     state: web::Data<AppState>,
     request: HttpRequest,
     caller: SignedIn,
-    parts: Option<Multipart>,
+    parts: Multipart,
 ) -> Result<HttpResponse, ApiError> {
     state.services.may_upload(&caller.ctx)?;
-    let parts = parts.ok_or_else(|| {
+    if !request.content_type().starts_with("multipart/form-data") {
         let detail = "send the package as multipart/form-data";
-        ApiError::unsupported_media_type(detail)
-    })?;
+        return Err(ApiError::unsupported_media_type(detail));
+    }
     let (new, upload) = receive(&state, &caller, parts).await?;
     let Some(upload) = upload else {
         return Err(ApiError::invalid_field(

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, web};
 use mdm_core::ids::{DeviceId, GroupId};
-use mdm_proto::policies::{Assign, Assigned, AssignmentList};
+use mdm_proto::policies::{AssignToDevices, AssignToGroups, Assigned, AssignmentList};
 use mdm_store::{
     assignments::{DEVICE_SORTING, GROUP_SORTING, Targets},
     devices::DeviceRef,
@@ -41,11 +41,7 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
 }
 
 /// The devices in the body: one, or several.
-fn named_devices(body: &Assign) -> Result<Vec<DeviceRef>, ApiError> {
-    if body.group_id.is_some() || body.group_ids.is_some() {
-        let detail = "groups are assigned to by POST …/groups";
-        return Err(ApiError::invalid_field("/group_id", "CONFLICT", detail));
-    }
+fn named_devices(body: &AssignToDevices) -> Result<Vec<DeviceRef>, ApiError> {
     match (&body.device_id, &body.device_ids) {
         (Some(one), None) => Ok(vec![DeviceRef::parse(one)]),
         (None, Some(many)) => Ok(many.iter().map(|text| DeviceRef::parse(text)).collect()),
@@ -58,11 +54,7 @@ fn named_devices(body: &Assign) -> Result<Vec<DeviceRef>, ApiError> {
 }
 
 /// The groups in the body: one, or several.
-fn named_groups(body: &Assign) -> Result<Vec<GroupId>, ApiError> {
-    if body.device_id.is_some() || body.device_ids.is_some() {
-        let detail = "devices are assigned to by POST …/devices";
-        return Err(ApiError::invalid_field("/device_id", "CONFLICT", detail));
-    }
+fn named_groups(body: &AssignToGroups) -> Result<Vec<GroupId>, ApiError> {
     match (body.group_id, &body.group_ids) {
         (Some(one), None) => Ok(vec![GroupId::from_uuid(one)]),
         (None, Some(many)) => Ok(many.iter().copied().map(GroupId::from_uuid).collect()),
@@ -74,8 +66,8 @@ fn named_groups(body: &Assign) -> Result<Vec<GroupId>, ApiError> {
     }
 }
 
-fn no_intent(body: &Assign) -> Result<(), ApiError> {
-    if body.intent.is_none() {
+fn no_intent(intent: Option<&str>) -> Result<(), ApiError> {
+    if intent.is_none() {
         return Ok(());
     }
     let detail = "policies have no intent; applications have";
@@ -172,15 +164,15 @@ async fn policy_devices(
 }
 
 /// Assigns the policy to one device, or to several. A platform that does not fit is a 422.
-#[utoipa::path(tag = "policies", request_body = Assign, responses((status = 201, body = Assigned)))]
+#[utoipa::path(tag = "policies", request_body = AssignToDevices, responses((status = 201, body = Assigned)))]
 #[post("/policies/{id}/devices")]
 async fn policy_to_named_devices(
     state: web::Data<AppState>,
     caller: SignedIn,
     policy_id: web::Path<String>,
-    StrictJson(body): StrictJson<Assign>,
+    StrictJson(body): StrictJson<AssignToDevices>,
 ) -> Result<HttpResponse, ApiError> {
-    no_intent(&body)?;
+    no_intent(body.intent.as_deref())?;
     assign_policy_to_devices(&state, &caller, &policy_id, &named_devices(&body)?).await
 }
 
@@ -242,15 +234,15 @@ async fn policy_groups(
 }
 
 /// Assigns the policy to one group, or to several.
-#[utoipa::path(tag = "policies", request_body = Assign, responses((status = 201, body = Assigned)))]
+#[utoipa::path(tag = "policies", request_body = AssignToGroups, responses((status = 201, body = Assigned)))]
 #[post("/policies/{id}/groups")]
 async fn policy_to_named_groups(
     state: web::Data<AppState>,
     caller: SignedIn,
     policy_id: web::Path<String>,
-    StrictJson(body): StrictJson<Assign>,
+    StrictJson(body): StrictJson<AssignToGroups>,
 ) -> Result<HttpResponse, ApiError> {
-    no_intent(&body)?;
+    no_intent(body.intent.as_deref())?;
     assign_policy_to_groups(&state, &caller, &policy_id, &named_groups(&body)?).await
 }
 
@@ -312,13 +304,13 @@ async fn application_devices(
 }
 
 /// Assigns the application to one device, or to several, or changes what is wanted there.
-#[utoipa::path(tag = "applications", request_body = Assign, responses((status = 201, body = Assigned)))]
+#[utoipa::path(tag = "applications", request_body = AssignToDevices, responses((status = 201, body = Assigned)))]
 #[post("/applications/{id}/devices")]
 async fn application_to_named_devices(
     state: web::Data<AppState>,
     caller: SignedIn,
     application_id: web::Path<String>,
-    StrictJson(body): StrictJson<Assign>,
+    StrictJson(body): StrictJson<AssignToDevices>,
 ) -> Result<HttpResponse, ApiError> {
     let (named, intent) = (named_devices(&body)?, body.intent.as_deref());
     assign_application_to_devices(&state, &caller, &application_id, &named, intent).await
@@ -387,13 +379,13 @@ async fn application_groups(
 }
 
 /// Assigns the application to one group, or to several, or changes what is wanted there.
-#[utoipa::path(tag = "applications", request_body = Assign, responses((status = 201, body = Assigned)))]
+#[utoipa::path(tag = "applications", request_body = AssignToGroups, responses((status = 201, body = Assigned)))]
 #[post("/applications/{id}/groups")]
 async fn application_to_named_groups(
     state: web::Data<AppState>,
     caller: SignedIn,
     application_id: web::Path<String>,
-    StrictJson(body): StrictJson<Assign>,
+    StrictJson(body): StrictJson<AssignToGroups>,
 ) -> Result<HttpResponse, ApiError> {
     let (named, intent) = (named_groups(&body)?, body.intent.as_deref());
     assign_application_to_groups(&state, &caller, &application_id, &named, intent).await

@@ -1,8 +1,10 @@
 //! A server of the test's own, and the calls that tests make of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mdm_api::{config, server::Application};
+use mdm_core::{Clock, SystemClock, clock::FrozenClock, ids::SessionId, roles::Role};
+use mdm_service::{sealing::SecretKey, tokens::AccessTokens};
 use mdm_testkit::TestDatabase;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -16,7 +18,7 @@ pub struct TestApp {
     pub database: TestDatabase,
     pub client: reqwest::Client,
     stop: CancellationToken,
-    _data_dir: TempDir,
+    data_dir: TempDir,
 }
 
 /// An answer, read to its end.
@@ -98,8 +100,12 @@ impl TestApp {
             database,
             client,
             stop,
-            _data_dir: data_dir,
+            data_dir,
         }
+    }
+
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.data_dir.path()
     }
 
     pub async fn call(
@@ -195,6 +201,31 @@ impl TestApp {
             .await
             .expect(200);
         answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A token of the same user, made an hour ago: well signed, and of no use any more.
+    pub async fn expired_token(&self, token: &str) -> String {
+        let me = self.get("/api/v1/auth/me", token).await.expect(200);
+        let status = self.get("/api/v1/license/status", token).await.expect(200);
+        let key = std::fs::read_to_string(self.data_dir().join("secret.key")).unwrap();
+        let key: [u8; 32] = hex::decode(key.trim()).unwrap().try_into().unwrap();
+        let an_hour_ago = FrozenClock::new(SystemClock.now() - chrono::Duration::hours(1));
+        let tokens = AccessTokens::load(
+            self.database.pool().clone(),
+            Arc::new(SecretKey::new(&key)),
+            Arc::new(an_hour_ago),
+        )
+        .await
+        .unwrap();
+        let (token, _) = tokens
+            .sign(
+                text(&status, "organization_id").parse().unwrap(),
+                text(&me, "id").parse().unwrap(),
+                SessionId::from_uuid(uuid::Uuid::nil()),
+                Role::Admin,
+            )
+            .unwrap();
+        token
     }
 
     pub async fn secret(&self, admin: &str, wish: Value) -> String {

@@ -357,15 +357,12 @@ async fn assert_agreement(app: &TestApp, admin: &str, group: &str) {
                 let data = &event["data"];
                 let device = text(data, "device_id").to_owned();
                 let known = told.contains(&device);
-                match text(data, "action") {
-                    "added" => {
-                        assert!(!known, "added twice: {device}");
-                        told.push(device);
-                    }
-                    _ => {
-                        assert!(known, "removed without having been added: {device}");
-                        told.retain(|other| *other != device);
-                    }
+                if data["action"] == "added" {
+                    assert!(!known, "added twice: {device}");
+                    told.push(device);
+                } else {
+                    assert!(known, "removed without having been added: {device}");
+                    told.retain(|other| *other != device);
                 }
             }
             if events.len() < 500 {

@@ -3,11 +3,17 @@
 
 mod access;
 mod app;
+mod applications;
 mod auth;
+mod bulk;
 mod commands;
 mod devices;
 mod enrollment;
 mod groups;
+mod idempotency;
+mod license;
+mod lists;
 mod malformed;
 mod policies;
 mod system;
+mod users;

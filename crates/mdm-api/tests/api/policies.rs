@@ -438,7 +438,7 @@ async fn writers_at_once_leave_no_dangling_row_and_no_event_that_contradicts() {
             let (id, device) = (&policies[number % 4], number % 8);
             let path = format!("/api/v1/policies/{id}/devices/hw-{device}");
             let (method, path, body) = match number % 7 {
-                0 | 1 | 2 => ("POST", path, None),
+                0..=2 => ("POST", path, None),
                 3 => ("DELETE", path, None),
                 4 => (
                     "PUT",
