@@ -1,15 +1,19 @@
 //! What the agent can do. To add a command: a file here and a line in [`execute`].
 
+mod apply_policies;
 mod collect_logs;
+mod packages;
 mod power;
 mod run_osquery;
 mod run_script;
 mod system_info;
 
+use mdm_client::Client;
 use mdm_proto::device_side::DeliveredCommand;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
-use crate::Config;
+use crate::{Config, StateDir, executor::News};
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,14 +24,32 @@ pub enum CommandOutcome {
     Failed(String),
 }
 
+/// What commands work with.
+pub struct Context {
+    /// How the agent was started.
+    pub config: Config,
+    /// The server.
+    pub client: Client,
+    /// Where the agent keeps what it knows.
+    pub state: StateDir,
+}
+
 /// Carries a command out.
-pub async fn execute(command: &DeliveredCommand, config: &Config) -> CommandOutcome {
+pub async fn execute(
+    command: &DeliveredCommand,
+    context: &Context,
+    news: &mpsc::Sender<News>,
+) -> CommandOutcome {
+    let config = &context.config;
     match command.command.as_str() {
         "system_info" | "refresh_inventory" => system_info::execute().await,
         "collect_logs" => collect_logs::execute(&command.parameters, config).await,
         "run_osquery" => run_osquery::execute(&command.parameters).await,
         "run_script" => run_script::execute(command, config).await,
         "restart" | "shutdown" | "lock" | "wipe" => power::execute(command, config).await,
+        "apply_policies" => apply_policies::execute(context, news).await,
+        "install_app" => packages::install(command, context).await,
+        "uninstall_app" => packages::uninstall(command, context).await,
         other => CommandOutcome::Failed(format!(
             "{other} is not supported by this version of the agent"
         )),

@@ -3,11 +3,12 @@
 mod backoff;
 mod channel;
 mod polling;
+mod watch;
 
 use std::sync::Arc;
 
 use mdm_client::Client;
-use mdm_proto::inventory::SystemInfo;
+use mdm_proto::{device_side::Inventory, devices::Software, inventory::SystemInfo};
 use serde_json::Value;
 use tokio::{
     sync::mpsc,
@@ -17,12 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     AgentError, Config, StateDir, clock,
+    commands::Context,
     executor::{Executor, News},
     journal::Journal,
     platform,
     status::{Contact, Link},
 };
 use backoff::Backoff;
+use watch::PolicyWatch;
 
 /// How long what runs may take to end when the agent is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -40,7 +43,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
     let journal = Journal::open(&state.file("journal.db"))?;
     let (sender, news) = mpsc::channel(NEWS_WAITING);
     let poll_only = config.poll_only;
-    let executor = Executor::start(journal.clone(), Arc::new(config), sender).await?;
+    let context = Context {
+        config,
+        client: client.clone(),
+        state: state.clone(),
+    };
+    let executor = Executor::start(journal.clone(), Arc::new(context), sender.clone()).await?;
     tracing::info!(server = %identity.server, device_id = %identity.device_id, "running");
     let mut link = Connection {
         client,
@@ -50,7 +58,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
         state,
         stop,
         told: None,
+        told_software: None,
         next_checkin: None,
+        watch: PolicyWatch::new(sender),
     };
     let ended = if poll_only {
         link.poll().await
@@ -75,7 +85,10 @@ struct Connection {
     stop: CancellationToken,
     /// What the server was told of this machine last, without what changes by itself.
     told: Option<Value>,
+    /// The same of what is installed.
+    told_software: Option<Vec<Software>>,
     next_checkin: Option<Instant>,
+    watch: PolicyWatch,
 }
 
 /// Why a way to the server ended.
@@ -132,17 +145,38 @@ impl Connection {
                 () = tokio::time::sleep_until(over) => return Some(()),
                 Some(news) = self.news.recv() => {
                     self.next_checkin = None;
-                    self.hear(&news);
+                    self.hear(news);
                 }
             }
         }
     }
 
     /// Notes news that wait for the next check-in: what ended is in the journal.
-    fn hear(&mut self, news: &News) {
-        if *news == News::Inventory {
-            self.told = None;
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Inventory => self.told = None,
+            News::Policies(findings) => self.watch.found(findings),
+            News::NoPolicies(reason) => self.watch.failed(&reason),
+            News::Running(_) | News::Ended(_) => {}
         }
+    }
+
+    /// Says what is installed, if the server was told something else. Too long for a frame.
+    async fn tell_software(&mut self) -> Result<(), End> {
+        let software = tokio::task::spawn_blocking(platform::software)
+            .await
+            .map_err(|_cut_off| AgentError::CutOff)?;
+        if self.told_software.as_ref() == Some(&software) {
+            return Ok(());
+        }
+        let inventory = Inventory {
+            observed_at: clock::now().into(),
+            software,
+        };
+        let telling = self.client.report_inventory(&inventory).await;
+        telling.map_err(|error| channel::end_of(&error))?;
+        self.told_software = Some(inventory.software);
+        Ok(())
     }
 
     /// What this machine is, if the server was told something else.

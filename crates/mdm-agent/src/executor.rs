@@ -11,10 +11,11 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
 use crate::{
-    AgentError, Config,
+    AgentError,
     clock::now,
-    commands::{self, CommandOutcome},
+    commands::{self, CommandOutcome, Context},
     journal::{Journal, Receipt},
+    policies::Findings,
 };
 
 /// More than the server lets wait for one device.
@@ -22,7 +23,7 @@ const LANE_LENGTH: usize = 2_000;
 const LANES: [&str; 4] = ["control", "query", "software", "script"];
 
 /// What the connection is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum News {
     /// A command has begun that may take a while.
     Running(Uuid),
@@ -30,6 +31,10 @@ pub enum News {
     Ended(Uuid),
     /// The inventory was collected anew.
     Inventory,
+    /// The machine was looked at with the eyes of its policies.
+    Policies(Findings),
+    /// A look at the policies failed; it is repeated.
+    NoPolicies(String),
 }
 
 /// The lanes.
@@ -55,7 +60,7 @@ impl Executor {
     /// Starts the lanes with what an earlier agent left to do.
     pub async fn start(
         journal: Journal,
-        config: Arc<Config>,
+        context: Arc<Context>,
         news: mpsc::Sender<News>,
     ) -> Result<Self, AgentError> {
         let left = journal.with(|ledger| ledger.recover(now())).await?;
@@ -66,7 +71,7 @@ impl Executor {
             lanes.insert(lane, sender);
             let worker = Worker {
                 journal: journal.clone(),
-                config: Arc::clone(&config),
+                context: Arc::clone(&context),
                 news: news.clone(),
                 stopping: stopping.clone(),
             };
@@ -134,7 +139,7 @@ impl Executor {
 
 struct Worker {
     journal: Journal,
-    config: Arc<Config>,
+    context: Arc<Context>,
     news: mpsc::Sender<News>,
     stopping: CancellationToken,
 }
@@ -184,13 +189,11 @@ impl Worker {
         if command.lane != "query" {
             let _ending = self.news.send(News::Running(id)).await;
         }
-        let (config, is_refresh) = (
-            Arc::clone(&self.config),
-            command.command == "refresh_inventory",
-        );
+        let (context, news) = (Arc::clone(&self.context), self.news.clone());
+        let is_refresh = command.command == "refresh_inventory";
         // A task of its own: a fault in one command must not end its lane.
         let running = AbortOnDropHandle::new(tokio::spawn(async move {
-            commands::execute(&command, &config).await
+            commands::execute(&command, &context, &news).await
         }));
         let done = running.await.unwrap_or_else(|fault| {
             CommandOutcome::Failed(format!("the agent's own fault: {fault}"))

@@ -12,6 +12,7 @@ pub mod enrollment;
 pub mod executor;
 pub mod journal;
 pub mod platform;
+pub mod policies;
 pub mod sql;
 pub mod state;
 pub mod status;

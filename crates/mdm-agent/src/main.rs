@@ -76,9 +76,10 @@ struct EnrollArguments {
 
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// Obey these commands too, which are refused otherwise: run_script, restart, shutdown, lock, wipe
+    /// Obey these commands too, which are refused otherwise: run_script, install_app (and with
+    /// it uninstall_app), restart, shutdown, lock, wipe
     #[arg(long, env = "MDM_AGENT_ALLOW", value_delimiter = ',', value_name = "COMMAND,…",
-          value_parser = ["run_script", "restart", "shutdown", "lock", "wipe"])]
+          value_parser = ["run_script", "install_app", "restart", "shutdown", "lock", "wipe"])]
     allow: Vec<String>,
     /// Run this program instead of the system's own for restart, shutdown, lock and wipe, with the
     /// command's name and id as arguments: for drills

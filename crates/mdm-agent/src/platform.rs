@@ -5,8 +5,8 @@ mod linux;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    OsRelease, hardware, hardware_uuid, kernel_release, node_name, os_release, system_info,
-    uptime_seconds,
+    OsRelease, hardware, hardware_uuid, kernel_release, node_name, os_release, software,
+    system_info, uptime_seconds,
 };
 
 #[cfg(not(target_os = "linux"))]

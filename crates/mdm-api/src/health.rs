@@ -74,7 +74,8 @@ async fn bus(state: &AppState) -> ComponentHealth {
 /// The storage is up if a file can be written in the data directory now, and an object where the
 /// packages are kept.
 async fn storage(state: &AppState) -> ComponentHealth {
-    let packages = state.services.packages().probe(state.services.node());
+    let name = state.new_request_id();
+    let packages = state.services.packages().probe(&name);
     match tokio::time::timeout(PROBE_TIMEOUT, packages).await {
         Ok(Ok(())) => data_directory(state).await,
         Ok(Err(error)) => {

@@ -8,7 +8,8 @@ use crate::config::LogFormat;
 
 /// Begins to log. A filter that cannot be read is an error that names it.
 pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level)
+    // What a client sends that is no HTTP is no error of the server's. Whoever wants to see it says so.
+    let filter = EnvFilter::try_new(format!("actix_http::h1::dispatcher=off,{level}"))
         .map_err(|error| format!("log_level: {level:?} cannot be read: {error}"))?;
     let json = match format {
         LogFormat::Json => true,

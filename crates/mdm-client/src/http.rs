@@ -3,7 +3,7 @@
 use std::{sync::Once, time::Duration};
 
 use mdm_proto::problem::Problem;
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
@@ -104,6 +104,17 @@ pub(crate) async fn done(request: RequestBuilder) -> Result<(), ClientError> {
     exchange(request).await.map(|_| ())
 }
 
+/// Sends a request whose answer is read piece by piece.
+pub(crate) async fn opened(request: RequestBuilder) -> Result<Response, ClientError> {
+    let response = request.send().await?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = response.bytes().await?.to_vec();
+    Err(refusal(status.as_u16(), &body))
+}
+
 async fn exchange(request: RequestBuilder) -> Result<(u16, Vec<u8>), ClientError> {
     let response = request.send().await?;
     let status = response.status();
@@ -111,9 +122,13 @@ async fn exchange(request: RequestBuilder) -> Result<(u16, Vec<u8>), ClientError
     if status.is_success() {
         return Ok((status.as_u16(), body));
     }
-    match serde_json::from_slice::<Problem>(&body) {
-        Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
-        Err(_) => Err(unexpected(status.as_u16(), &body)),
+    Err(refusal(status.as_u16(), &body))
+}
+
+fn refusal(status: u16, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => ClientError::Problem(Box::new(problem)),
+        Err(_) => unexpected(status, body),
     }
 }
 

@@ -120,11 +120,6 @@ impl Services {
         &self.packages
     }
 
-    /// This node's name.
-    pub fn node(&self) -> &str {
-        &self.node
-    }
-
     /// Asks the database for its version.
     pub async fn probe_database(&self) -> Result<String, StoreError> {
         let mut conn = self.pool.acquire().await?;

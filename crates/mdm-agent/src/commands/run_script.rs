@@ -43,7 +43,7 @@ pub(super) async fn execute(command: &DeliveredCommand, config: &Config) -> Comm
     }
 }
 
-async fn run(mut shell: Command, time: Duration) -> Result<Value, String> {
+pub(super) async fn run(mut shell: Command, time: Duration) -> Result<Value, String> {
     let begun = Instant::now();
     let mut child = shell
         .spawn()

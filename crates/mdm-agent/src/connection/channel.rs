@@ -71,6 +71,8 @@ impl Connection {
         Contact::note(&self.state, Link::Channel, None);
         self.tell_machine(channel).await?;
         self.tell_outcomes(channel).await?;
+        self.tell_findings(channel).await?;
+        self.tell_software().await?;
         let beat = Duration::from_secs(welcome.heartbeat_seconds.max(2)) / 2;
         let mut heartbeat = interval(beat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,6 +94,7 @@ impl Connection {
                     }
                     channel.send(&AgentFrame::Heartbeat {}).await?;
                     channel.ping().await?;
+                    self.watch.look_if_due(&self.client);
                 }
             }
         }
@@ -152,7 +155,12 @@ impl Connection {
                 tracing::warn!(code, detail, "the server did not understand a frame");
                 Ok(())
             }
-            ServerFrame::Welcome(_) | ServerFrame::PoliciesChanged { .. } => Ok(()),
+            ServerFrame::PoliciesChanged { policy_revision } => {
+                self.watch.told(policy_revision);
+                self.watch.look_if_due(&self.client);
+                Ok(())
+            }
+            ServerFrame::Welcome(_) => Ok(()),
         }
     }
 
@@ -198,9 +206,31 @@ impl Connection {
             },
             News::Inventory => {
                 self.told = None;
-                self.tell_machine(channel).await
+                self.tell_machine(channel).await?;
+                self.tell_software().await
+            }
+            News::Policies(_) | News::NoPolicies(_) => {
+                self.hear(news);
+                self.tell_findings(channel).await
             }
         }
+    }
+
+    /// What was found of the policies, one policy a frame.
+    async fn tell_findings(&mut self, channel: &mut DeviceChannel) -> Result<(), End> {
+        let Some(findings) = self.watch.take_findings() else {
+            return Ok(());
+        };
+        for result in &findings.results {
+            let frame = AgentFrame::PolicyResults {
+                results: vec![result.clone()],
+            };
+            if let Err(broken) = channel.send(&frame).await {
+                self.watch.give_back(findings);
+                return Err(broken.into());
+            }
+        }
+        Ok(())
     }
 
     /// Everything that the server does not know yet.

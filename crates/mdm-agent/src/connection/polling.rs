@@ -48,7 +48,7 @@ impl Connection {
                     () = tokio::time::sleep_until(due) => break,
                     // Something is to be told: not at once, so that what ends together goes together.
                     Some(news) = self.news.recv() => {
-                        self.hear(&news);
+                        self.hear(news);
                         due = due.min(Instant::now() + SOON);
                     }
                 }
@@ -70,8 +70,11 @@ impl Connection {
     async fn check_in(&mut self) -> Result<Duration, End> {
         let machine = self.news_of_machine().await?;
         let command_results = self.outcomes_for_checkin().await?;
+        self.tell_software().await?;
+        let findings = self.watch.take_findings();
+        let policy_results = findings.as_ref().map(|found| found.results.clone());
         let request = CheckinRequest {
-            policy_results: Vec::new(),
+            policy_results: policy_results.unwrap_or_default(),
             inventory: None,
             os_version: None,
             system_info: machine
@@ -85,8 +88,16 @@ impl Connection {
             .await
         {
             None => return Err(End::Stop),
-            Some(answer) => answer.map_err(|error| end_of(&error))?,
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => {
+                if let Some(findings) = findings {
+                    self.watch.give_back(findings);
+                }
+                return Err(end_of(&error));
+            }
         };
+        self.watch.told(answer.policy_revision);
+        self.watch.look_if_due(&self.client);
         Contact::note(&self.state, Link::Polling, None);
         if let Some((_, lasting)) = machine {
             self.told = Some(lasting);

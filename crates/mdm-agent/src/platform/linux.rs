@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use chrono::{DateTime, Utc};
+use mdm_proto::devices::Software;
 use mdm_proto::inventory::{Cpu, Disk, Hardware, InterfaceAddress, Memory, SystemInfo};
 use sha2::{Digest, Sha256};
 use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, Networks, RefreshKind, System};
@@ -178,6 +179,46 @@ fn addresses() -> Vec<InterfaceAddress> {
         .collect();
     addresses.sort_by(|a, b| (&a.interface, &a.address).cmp(&(&b.interface, &b.address)));
     addresses
+}
+
+/// What dpkg or rpm has installed, by name.
+pub fn software() -> Vec<Software> {
+    let mut software = dpkg_packages().unwrap_or_else(rpm_packages);
+    software.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    software
+}
+
+fn dpkg_packages() -> Option<Vec<Software>> {
+    let status = fs::read("/var/lib/dpkg/status").ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let package = |stanza: &str| {
+        let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name));
+        field("Status: ")?.ends_with(" installed").then_some(())?;
+        Some(Software {
+            name: field("Package: ")?.to_owned(),
+            version: field("Version: ")?.to_owned(),
+            source: "deb".to_owned(),
+        })
+    };
+    Some(status.split("\n\n").filter_map(package).collect())
+}
+
+fn rpm_packages() -> Vec<Software> {
+    let listed = std::process::Command::new("rpm")
+        .args(["-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n"])
+        .output();
+    let Ok(listed) = listed else {
+        return Vec::new();
+    };
+    String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(name, version)| Software {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            source: "rpm".to_owned(),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn every_example_is_what_its_type_says() {
         licenses::{LicenseStatus, PutLicense},
         enrollment::{CreateEnrollmentSecret, CreatedEnrollmentSecret, EnrollmentSecret, EnrollmentSecretList,
             UpdateEnrollmentSecret},
-        device_side::{CheckinRequest, CheckinResponse, CommandStatusReport, CommandAck, DevicePolicies},
+        device_side::{Inventory, CheckinRequest, CheckinResponse, CommandStatusReport, CommandAck, DevicePolicies},
         system::{Health, WebSocketStatus},
     );
     for name in examples.keys() {
@@ -115,4 +115,20 @@ fn every_example_is_what_its_type_says() {
 fn a_path_tells_its_methods() {
     assert_eq!(allowed_methods("/api/v1/devices"), ["GET", "POST"]);
     assert_eq!(allowed_methods("/api/v1/nowhere"), Vec::<&str>::new());
+}
+
+#[test]
+fn the_agent_checks_what_the_catalogue_says_that_it_checks() {
+    use mdm_core::{devices::Platform, policies::catalogue::SETTINGS};
+    let promised: Vec<_> = SETTINGS
+        .iter()
+        .filter(|setting| {
+            let mut platforms = setting.platforms.iter();
+            platforms.any(|(platform, how)| *platform == Platform::Linux && how.is_some())
+        })
+        .map(|setting| setting.name)
+        .collect();
+    let checks = mdm_agent::policies::linux::CHECKS;
+    let checked: Vec<_> = checks.iter().map(|(name, _)| *name).collect();
+    assert_eq!(checked, promised);
 }

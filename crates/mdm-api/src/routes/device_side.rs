@@ -44,7 +44,8 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
         .service(unenroll)
         .service(checkin)
         .service(command_status)
-        .service(policies);
+        .service(policies)
+        .service(inventory);
 }
 
 /// A device joins by itself, with an enrolment secret. Its token is shown this once.
@@ -96,8 +97,8 @@ async fn checkin(
         system_info: body.system_info,
     };
     state.services.report_device(&device, report).await?;
-    if let Some(inventory) = body.inventory {
-        let report = software_report(inventory)?;
+    if let Some(installed) = body.inventory {
+        let report = software_report(installed)?;
         state.services.report_software(&device, report).await?;
     }
     let reports = policy_reports(body.policy_results)?;
@@ -238,14 +239,27 @@ fn rule_result(pointer: &str, rule: wire::RuleResult) -> Result<RuleResult, ApiE
     })
 }
 
-fn software_report(inventory: Inventory) -> Result<SoftwareReport, ApiError> {
-    let mut software = inventory.software;
+fn software_report(installed: Inventory) -> Result<SoftwareReport, ApiError> {
+    let mut software = installed.software;
     software.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     let software: Result<Vec<_>, _> = software.iter().map(serde_json::to_value).collect();
     Ok(SoftwareReport {
-        observed_at: inventory.observed_at.0,
+        observed_at: installed.observed_at.0,
         software: software.map_err(mdm_store::StoreError::from)?,
     })
+}
+
+/// What is installed on the device: too long for the channel.
+#[utoipa::path(tag = "device side", request_body = Inventory, responses((status = 204)))]
+#[post("/device/inventory")]
+async fn inventory(
+    state: web::Data<AppState>,
+    AuthenticatedDevice(device): AuthenticatedDevice,
+    StrictJson(body): StrictJson<Inventory, CHECKIN_LIMIT>,
+) -> Result<HttpResponse, ApiError> {
+    let report = software_report(body)?;
+    state.services.report_software(&device, report).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn take_results(

@@ -403,7 +403,7 @@ pub const SETTINGS: &[Setting] = &[
         [
             (
                 Linux,
-                Some("The kernel holds its clock for synchronised (adjtimex).")
+                Some("timedatectl says NTPSynchronized=yes, which is the kernel's own flag.")
             ),
             (Macos, None),
             (Windows, None)

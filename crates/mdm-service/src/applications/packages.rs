@@ -128,8 +128,9 @@ impl Packages {
     }
 
     /// Writes, reads and deletes a small object: whether the storage works now.
-    pub async fn probe(&self, node: &str) -> Result<(), PackageError> {
-        let path = Path::from(format!("probe/{node}"));
+    /// `name` must be of this probe alone: several may be under way.
+    pub async fn probe(&self, name: &str) -> Result<(), PackageError> {
+        let path = Path::from(format!("probe/{name}"));
         self.store
             .put(&path, Bytes::from_static(b"probe").into())
             .await?;
