@@ -1,8 +1,9 @@
 //! Requests that bring an `Idempotency-Key`: carried out once, answered alike every time.
 //!
 //! The key is reserved before the request is carried out. Whatever the request commits marks the
-//! reservation in the same transaction ([`Services::commit`] sees to it), so that after a crash it
-//! is known whether anything was done: if not, the next try does it; if so, it is never done again.
+//! reservation in the same transaction (every service's commit sees to it), so that after a crash
+//! it is known whether anything was done: if not, the next try does it; if so, it is never done
+//! again.
 
 use chrono::Duration;
 use mdm_core::{Invalid, commands::IdempotencyKey, ids::new_uuid};

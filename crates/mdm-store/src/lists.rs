@@ -1,6 +1,6 @@
 //! Pages of lists: filters, sorting, and cursors that stay right while rows come and go.
 //!
-//! The one builder of dynamic SQL. A list has a [`Source`], columns that it may be sorted by, and
+//! The one builder of dynamic SQL. A list has a source, columns that it may be sorted by, and
 //! a function that narrows it; values are always bound, never written into the text.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
