@@ -5,6 +5,7 @@ mod events;
 #[cfg(feature = "slow")]
 mod kills;
 mod main_job;
+mod mdmctl;
 mod processes;
 mod results;
 mod startup;

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A command without the settings of whoever runs the tests.
 pub fn bare(program: &str) -> Command {
     let mut command = Command::new(binary(program));
-    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("MDM_"))
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("MDM"))
     {
         command.env_remove(key);
     }
@@ -73,10 +73,6 @@ impl Server {
         self.child.id()
     }
 
-    #[cfg_attr(
-        not(feature = "slow"),
-        expect(dead_code, reason = "the slow suite kills")
-    )]
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -30,7 +30,7 @@ pub struct Findings {
 
 /// Fetches the policies and looks at the machine.
 pub async fn look(client: &Client) -> Result<Findings, ClientError> {
-    let effective = client.device_policies().await?;
+    let effective = client.own_policies().await?;
     let looking = tokio::task::spawn_blocking(move || {
         let results = effective.policies.iter().map(evaluate).collect();
         Findings {

@@ -1,10 +1,14 @@
-//! Signing in and out.
+//! Signing in and out, and one's own account.
 
-use mdm_proto::auth::{LoginRequest, RefreshRequest, TokenResponse, User};
+use mdm_proto::{
+    auth::{LoginRequest, RefreshRequest, TokenResponse, User},
+    users::{ChangePassword, SessionList},
+};
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
 
-use crate::{Client, ClientError, http::done};
+use crate::{Client, ClientError};
 
 impl Client {
     /// Signs in with an e-mail address or a name.
@@ -34,11 +38,35 @@ impl Client {
 
     /// Ends the session of the client's token.
     pub async fn logout(&self) -> Result<(), ClientError> {
-        done(self.request(Method::POST, "/api/v1/auth/logout")).await
+        self.call(Method::POST, "/api/v1/auth/logout")?.done().await
     }
 
     /// Who is signed in.
     pub async fn me(&self) -> Result<User, ClientError> {
         self.get("/api/v1/auth/me").await
+    }
+
+    /// Changes one's own password: 12 to 256 characters. Ends all other sessions.
+    pub async fn change_password(
+        &self,
+        current: &SecretString,
+        new: &SecretString,
+    ) -> Result<(), ClientError> {
+        let body = ChangePassword {
+            current_password: current.expose_secret().to_owned(),
+            new_password: new.expose_secret().to_owned(),
+        };
+        let call = self.call(Method::PUT, "/api/v1/auth/password")?;
+        call.json(&body).done().await
+    }
+
+    /// One's own sessions that have not ended, the newest first.
+    pub async fn sessions(&self) -> Result<SessionList, ClientError> {
+        self.get("/api/v1/auth/sessions").await
+    }
+
+    /// Ends one of one's own sessions: its tokens stop working at once.
+    pub async fn end_session(&self, id: Uuid) -> Result<(), ClientError> {
+        self.delete(&format!("/api/v1/auth/sessions/{id}")).await
     }
 }

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use mdm_proto::channel::{AgentFrame, ServerFrame};
-use secrecy::ExposeSecret;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{
         Error, Message,
         client::IntoClientRequest,
-        http::HeaderValue,
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
@@ -31,6 +29,16 @@ pub struct Closed {
     pub code: Option<u16>,
     /// Its reason, or what broke.
     pub reason: String,
+}
+
+impl Closed {
+    /// The other end gave no sign of life for too long.
+    pub(crate) fn silent() -> Self {
+        Self {
+            code: None,
+            reason: "the server is silent".to_owned(),
+        }
+    }
 }
 
 impl From<Error> for Closed {
@@ -56,12 +64,8 @@ pub(crate) async fn connect(client: &Client, path: &str) -> Result<Socket, Clien
     let mut request = url
         .into_client_request()
         .map_err(|error| ClientError::Transport(chain(&error)))?;
-    if let Some(token) = client.token() {
-        let value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
-        let value = value.map_err(|error| {
-            ClientError::Transport(format!("the token cannot be sent: {error}"))
-        })?;
-        request.headers_mut().insert("authorization", value);
+    if let Some((name, value)) = client.credential()? {
+        request.headers_mut().insert(name, value);
     }
     match timeout(CONNECT_TIMEOUT, tokio_tungstenite::connect_async(request)).await {
         Ok(Ok((socket, _response))) => Ok(socket),

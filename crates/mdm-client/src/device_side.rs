@@ -1,6 +1,7 @@
 //! What devices call, with their device token.
 
 use mdm_proto::{
+    applications::DeviceApplications,
     device_side::{
         CheckinRequest, CheckinResponse, CommandAck, CommandStatusReport, DevicePolicies, Inventory,
     },
@@ -9,10 +10,7 @@ use mdm_proto::{
 use reqwest::Method;
 use uuid::Uuid;
 
-use crate::{
-    Client, ClientError,
-    http::{done, opened},
-};
+use crate::{Client, ClientError, TransferError, packages::next_chunk};
 
 impl Client {
     /// Joins the organisation of the enrolment secret in the request.
@@ -38,35 +36,6 @@ impl Client {
         self.post("/api/v1/device/checkin", request).await
     }
 
-    /// What counts on this device.
-    pub async fn device_policies(&self) -> Result<DevicePolicies, ClientError> {
-        self.get("/api/v1/device/policies").await
-    }
-
-    /// Says what is installed on this device.
-    pub async fn report_inventory(&self, inventory: &Inventory) -> Result<(), ClientError> {
-        done(
-            self.request(Method::POST, "/api/v1/device/inventory")
-                .json(inventory),
-        )
-        .await
-    }
-
-    /// Fetches the package of an application that reaches this device, and hands on its pieces as
-    /// they come.
-    pub async fn device_package(
-        &self,
-        application: Uuid,
-        mut piece: impl FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> Result<(), ClientError> {
-        let path = format!("/api/v1/device/applications/{application}/package");
-        let mut response = opened(self.request(Method::GET, &path)).await?;
-        while let Some(bytes) = response.chunk().await? {
-            piece(&bytes).map_err(|error| ClientError::Transport(error.to_string()))?;
-        }
-        Ok(())
-    }
-
     /// Says what came of a command.
     pub async fn report_command(
         &self,
@@ -75,5 +44,36 @@ impl Client {
     ) -> Result<CommandAck, ClientError> {
         self.post(&format!("/api/v1/device/commands/{id}/status"), report)
             .await
+    }
+
+    /// The policies that count on this device.
+    pub async fn own_policies(&self) -> Result<DevicePolicies, ClientError> {
+        self.get("/api/v1/device/policies").await
+    }
+
+    /// The applications that reach this device.
+    pub async fn own_applications(&self) -> Result<DeviceApplications, ClientError> {
+        self.get("/api/v1/device/applications").await
+    }
+
+    /// Says what is installed on this device.
+    pub async fn report_inventory(&self, inventory: &Inventory) -> Result<(), ClientError> {
+        let call = self.call(Method::POST, "/api/v1/device/inventory")?;
+        call.json(inventory).done().await
+    }
+
+    /// Fetches the package of an application that reaches this device, and hands on its pieces as
+    /// they come.
+    pub async fn own_package(
+        &self,
+        application: Uuid,
+        mut piece: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), TransferError> {
+        let path = format!("/api/v1/device/applications/{application}/package");
+        let mut response = self.open_package(&path, None).await?;
+        while let Some(bytes) = next_chunk(&mut response).await? {
+            piece(&bytes)?;
+        }
+        Ok(())
     }
 }

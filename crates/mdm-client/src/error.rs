@@ -63,3 +63,22 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// A package that did not come over whole.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    /// The package could not be read or written on this side.
+    #[error("the package cannot be read or written here: {0}")]
+    File(#[from] std::io::Error),
+    /// What came is not what was sent.
+    #[error("the package was damaged on its way: its SHA-256 is {actual} instead of {expected}")]
+    Damaged {
+        /// The SHA-256 that it should have, in hexadecimal.
+        expected: String,
+        /// The one that it has.
+        actual: String,
+    },
+}

@@ -1,12 +1,68 @@
-//! The event stream.
+//! The event log: piece by piece, and as a stream.
 
-use mdm_proto::events::Frame;
+use std::{fmt, time::Duration};
+
+use mdm_proto::events::{EventPage, Frame};
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::{
     Client, ClientError,
     channel::{Closed, Socket, connect, next_text},
-    http::segment,
+    http::with_query,
 };
+
+/// A server pings every 25 s at the latest, so that it is gone by then.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Which events. An event must pass each filter that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Only events after the one with this id.
+    pub after: Option<String>,
+    /// Only events of these types; of all if empty.
+    pub types: Vec<String>,
+    /// Only events of these devices, by the server's ids; of all if empty.
+    pub device_ids: Vec<Uuid>,
+    /// Only events of these groups; of all if empty.
+    pub group_ids: Vec<Uuid>,
+    /// How many at most, 1 to 500, by default 50. A stream has no limit.
+    pub limit: Option<u16>,
+}
+
+impl fmt::Display for EventQuery {
+    /// The query string.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = |ids: &[Uuid]| {
+            let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+            ids.join(",")
+        };
+        let pairs = [
+            ("after", self.after.clone().unwrap_or_default()),
+            ("types", self.types.join(",")),
+            ("device_id", ids(&self.device_ids)),
+            ("group_id", ids(&self.group_ids)),
+            (
+                "limit",
+                self.limit
+                    .map(|limit| limit.to_string())
+                    .unwrap_or_default(),
+            ),
+        ];
+        let mut writer = url::form_urlencoded::Serializer::new(String::new());
+        let given = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+        f.write_str(&writer.extend_pairs(given).finish())
+    }
+}
+
+impl Client {
+    /// A piece of the event log, from its oldest event on if `after` is not given. A cursor that
+    /// leads nowhere is a 410.
+    pub async fn events(&self, query: &EventQuery) -> Result<EventPage, ClientError> {
+        self.get(&with_query("/api/v1/events", &query.to_string()))
+            .await
+    }
+}
 
 /// A subscription to the event stream. It ends with its connection: connect again with
 /// [`last_id`](Self::last_id), and nothing is missed and nothing comes twice.
@@ -22,26 +78,34 @@ impl EventStream {
         after: Option<&str>,
         types: &[&str],
     ) -> Result<Self, ClientError> {
-        let after_query = after.map(|after| format!("after={}", segment(after)));
-        let types_query =
-            (!types.is_empty()).then(|| format!("types={}", segment(&types.join(","))));
-        let query: Vec<_> = [after_query, types_query].into_iter().flatten().collect();
-        let path = if query.is_empty() {
-            "/api/v1/ws".to_owned()
-        } else {
-            format!("/api/v1/ws?{}", query.join("&"))
+        let query = EventQuery {
+            after: after.map(str::to_owned),
+            types: types.iter().map(|&kind| kind.to_owned()).collect(),
+            ..EventQuery::default()
         };
+        Self::follow(client, &query).await
+    }
+
+    /// Connects with all filters that there are.
+    pub async fn follow(client: &Client, query: &EventQuery) -> Result<Self, ClientError> {
+        let query = EventQuery {
+            limit: None,
+            ..query.clone()
+        };
+        let path = with_query("/api/v1/ws", &query.to_string());
         let socket = connect(client, &path).await?;
         Ok(Self {
             socket,
-            last_id: after.map(str::to_owned),
+            last_id: query.after,
         })
     }
 
-    /// Waits for the next frame: an event, which has an id, or a control frame, which has none.
+    /// Waits for the next frame: an event, which has an id, or a control frame, which has none. A
+    /// server that gives no sign of life for 90 s counts as gone.
     pub async fn next(&mut self) -> Result<Frame, Closed> {
         loop {
-            let Some(text) = next_text(&mut self.socket).await? else {
+            let heard = timeout(SILENCE, next_text(&mut self.socket)).await;
+            let Some(text) = heard.map_err(|_elapsed| Closed::silent())?? else {
                 continue;
             };
             let Ok(frame) = serde_json::from_str::<Frame>(&text) else {

@@ -1,14 +1,14 @@
-//! The HTTP side: one request, one answer.
+//! The HTTP side: one call, one answer.
 
 use std::{sync::Once, time::Duration};
 
 use mdm_proto::problem::Problem;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, header::HeaderValue, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
-use crate::error::ClientError;
+use crate::{error::ClientError, lists::ListQuery};
 
 /// A call may wait 60 s for a device, and some more for the answer.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -18,7 +18,9 @@ pub fn http_client(timeout: Duration) -> Result<reqwest::Client, ClientError> {
     install_crypto();
     let builder = reqwest::Client::builder()
         .timeout(timeout)
-        .connect_timeout(Duration::from_secs(10));
+        .connect_timeout(Duration::from_secs(10))
+        // The API never redirects, and whoever else does must not get the API key.
+        .redirect(redirect::Policy::none());
     Ok(builder
         .user_agent(concat!("mobius-mdm/", env!("CARGO_PKG_VERSION")))
         .build()?)
@@ -32,12 +34,37 @@ pub(crate) fn install_crypto() {
     });
 }
 
+/// What a client proves with who it is.
+#[derive(Debug, Clone)]
+enum Credential {
+    Token(SecretString),
+    ApiKey(SecretString),
+}
+
+impl Credential {
+    /// The header that it travels in.
+    fn header(&self) -> Result<(&'static str, HeaderValue), ClientError> {
+        let (name, text) = match self {
+            Self::Token(token) => ("authorization", format!("Bearer {}", token.expose_secret())),
+            Self::ApiKey(key) => ("x-api-key", key.expose_secret().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&text).map_err(|_unprintable| {
+            ClientError::Transport(
+                "the token or API key has characters that no header can have".to_owned(),
+            )
+        })?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    }
+}
+
 /// A client of one server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    token: Option<SecretString>,
+    credential: Option<Credential>,
+    idempotency_key: Option<String>,
 }
 
 impl Client {
@@ -47,14 +74,31 @@ impl Client {
         Ok(Self {
             http: http_client(TIMEOUT)?,
             base,
-            token,
+            credential: token.map(Credential::Token),
+            idempotency_key: None,
         })
     }
 
-    /// The same client with another token.
+    /// The same client with another token, in place of what it had.
     #[must_use]
     pub fn with_token(mut self, token: SecretString) -> Self {
-        self.token = Some(token);
+        self.credential = Some(Credential::Token(token));
+        self
+    }
+
+    /// The same client with an API key (`X-API-Key`), in place of what it had.
+    #[must_use]
+    pub fn with_api_key(mut self, key: SecretString) -> Self {
+        self.credential = Some(Credential::ApiKey(key));
+        self
+    }
+
+    /// The same client with an `Idempotency-Key`, 1 to 128 visible ASCII characters, on every
+    /// `POST`: the same call again answers with the first outcome instead of doing it twice. Make
+    /// one such client for one change; a key that comes with another request is a 422.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
         self
     }
 
@@ -63,21 +107,36 @@ impl Client {
         &self.base
     }
 
-    pub(crate) const fn token(&self) -> Option<&SecretString> {
-        self.token.as_ref()
+    /// The header with the client's credential, for the WebSockets.
+    pub(crate) fn credential(&self) -> Result<Option<(&'static str, HeaderValue)>, ClientError> {
+        self.credential.as_ref().map(Credential::header).transpose()
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    /// Begins a call of a path, which may have a query string.
+    pub(crate) fn call(&self, method: Method, path: &str) -> Result<Call, ClientError> {
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
-        let request = self.http.request(method, url);
-        match &self.token {
-            Some(token) => request.bearer_auth(token.expose_secret()),
-            None => request,
+        let is_post = method == Method::POST;
+        let mut request = self.http.request(method, url);
+        if let Some((name, value)) = self.credential()? {
+            request = request.header(name, value);
         }
+        if let Some(key) = self.idempotency_key.as_deref().filter(|_| is_post) {
+            request = request.header("idempotency-key", key);
+        }
+        Ok(Call { request })
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        answer(self.request(Method::GET, path)).await
+        self.call(Method::GET, path)?.answer().await
+    }
+
+    /// A page of a list.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &ListQuery,
+    ) -> Result<T, ClientError> {
+        self.get(&with_query(path, &query.to_string())).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(
@@ -85,51 +144,87 @@ impl Client {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<T, ClientError> {
-        answer(self.request(Method::POST, path).json(body)).await
+        self.call(Method::POST, path)?.json(body).answer().await
+    }
+
+    /// Changes something; with a version, only if it still has it.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        version: Option<i64>,
+    ) -> Result<T, ClientError> {
+        let call = self.call(Method::PUT, path)?.json(body);
+        call.if_match(version).answer().await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
-        done(self.request(Method::DELETE, path)).await
+        self.call(Method::DELETE, path)?.done().await
     }
 }
 
-/// Sends a request and reads the answer's body.
-pub(crate) async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ClientError> {
-    let (status, body) = exchange(request).await?;
-    serde_json::from_slice(&body).map_err(|error| unexpected(status, error.to_string().as_bytes()))
+/// A request on its way.
+pub(crate) struct Call {
+    request: RequestBuilder,
 }
 
-/// Sends a request whose answer has no body.
-pub(crate) async fn done(request: RequestBuilder) -> Result<(), ClientError> {
-    exchange(request).await.map(|_| ())
-}
-
-/// Sends a request whose answer is read piece by piece.
-pub(crate) async fn opened(request: RequestBuilder) -> Result<Response, ClientError> {
-    let response = request.send().await?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
+impl Call {
+    pub(crate) fn json(self, body: &(impl Serialize + Sync)) -> Self {
+        self.with(|request| request.json(body))
     }
-    let body = response.bytes().await?.to_vec();
-    Err(refusal(status.as_u16(), &body))
+
+    fn if_match(self, version: Option<i64>) -> Self {
+        match version {
+            Some(version) => {
+                self.with(|request| request.header("if-match", format!("\"{version}\"")))
+            }
+            None => self,
+        }
+    }
+
+    pub(crate) fn with(self, change: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Self {
+        Self {
+            request: change(self.request),
+        }
+    }
+
+    /// Sends it and reads the answer's body.
+    pub(crate) async fn answer<T: DeserializeOwned>(self) -> Result<T, ClientError> {
+        let response = self.send().await?;
+        let status = response.status().as_u16();
+        read(status, &response.bytes().await?)
+    }
+
+    /// Sends it; its answer has no body.
+    pub(crate) async fn done(self) -> Result<(), ClientError> {
+        let response = self.send().await?;
+        // A body that is read to its end leaves the connection for the next call.
+        let _empty = response.bytes().await?;
+        Ok(())
+    }
+
+    /// Sends it and reads the answer as text.
+    pub(crate) async fn text(self) -> Result<String, ClientError> {
+        Ok(self.send().await?.text().await?)
+    }
+
+    /// Sends it and gives the answer, if it is a good one, before its body is read.
+    pub(crate) async fn send(self) -> Result<Response, ClientError> {
+        let response = self.request.send().await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await?;
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+            Err(_) => Err(unexpected(status.as_u16(), &body)),
+        }
+    }
 }
 
-async fn exchange(request: RequestBuilder) -> Result<(u16, Vec<u8>), ClientError> {
-    let response = request.send().await?;
-    let status = response.status();
-    let body = response.bytes().await?.to_vec();
-    if status.is_success() {
-        return Ok((status.as_u16(), body));
-    }
-    Err(refusal(status.as_u16(), &body))
-}
-
-fn refusal(status: u16, body: &[u8]) -> ClientError {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => ClientError::Problem(Box::new(problem)),
-        Err(_) => unexpected(status, body),
-    }
+fn read<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| unexpected(status, error.to_string().as_bytes()))
 }
 
 fn unexpected(status: u16, body: &[u8]) -> ClientError {
@@ -142,4 +237,13 @@ pub(crate) fn segment(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes())
         .collect::<String>()
         .replace('+', "%20")
+}
+
+/// A path with a query string, if there is one.
+pub(crate) fn with_query(path: &str, query: &str) -> String {
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{query}")
+    }
 }

@@ -2,10 +2,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), mdm_client::ClientError> {
-//! let client = mdm_client::Client::new("http://127.0.0.1:8081".parse().unwrap(), None)?;
+//! use mdm_client::{Client, ListQuery};
+//!
+//! let client = Client::new("http://127.0.0.1:8081".parse().unwrap(), None)?;
 //! let signed_in = client.login("admin@mobius.local", "password".to_owned().into()).await?;
 //! let client = client.with_token(signed_in.token.into());
-//! println!("{} devices", client.list_devices("limit=1").await?.total);
+//! let online = ListQuery::new().limit(1).filter("status", "online");
+//! println!("{} devices are online", client.devices(&online).await?.total);
 //! # Ok(())
 //! # }
 //! ```
@@ -13,6 +16,9 @@
 //! One file per resource; to add a call, add a method in the file of its resource.
 #![warn(missing_docs)]
 
+mod api_keys;
+mod applications;
+mod assignments;
 mod auth;
 mod channel;
 mod commands;
@@ -21,10 +27,18 @@ mod devices;
 mod enrollment_secrets;
 mod error;
 mod events;
+mod groups;
 mod http;
+mod license;
+mod lists;
+mod packages;
+mod policies;
 mod system;
+mod users;
 
 pub use channel::{Closed, DeviceChannel, Incoming};
-pub use error::ClientError;
-pub use events::EventStream;
+pub use error::{ClientError, TransferError};
+pub use events::{EventQuery, EventStream};
 pub use http::{Client, http_client};
+pub use lists::{ListQuery, all, pages};
+pub use packages::{NewPackage, PartOfPackage};

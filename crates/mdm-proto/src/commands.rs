@@ -176,12 +176,15 @@ pub struct CommandBatch {
 }
 
 impl CommandBatch {
+    /// How many of its commands have not come to their end.
+    pub fn open(&self) -> i64 {
+        let open = ["pending", "sent", "running"];
+        let counts = open.iter().filter_map(|state| self.counts.get(*state));
+        counts.sum()
+    }
+
     /// Whether every command of the batch has come to its end.
     pub fn has_ended(&self) -> bool {
-        let open = ["pending", "sent", "running"];
-        self.expanded
-            && open
-                .iter()
-                .all(|state| self.counts.get(*state).is_none_or(|count| *count == 0))
+        self.expanded && self.open() == 0
     }
 }

@@ -7,7 +7,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{lists::list, patch::Patch, time::Timestamp};
+use crate::{
+    lists::{ListPage, Page, list},
+    patch::Patch,
+    time::Timestamp,
+};
 
 /// `POST /devices` and `POST /device/enroll`: a device joins the organisation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -178,4 +182,19 @@ pub struct SoftwareList {
     pub offset: i64,
     /// For the next page; none on the last.
     pub next_cursor: Option<String>,
+}
+
+impl ListPage for SoftwareList {
+    type Item = Software;
+
+    fn into_page(self) -> Page<Software> {
+        Page {
+            items: self.software,
+            total: self.total,
+            total_is_estimate: false,
+            limit: self.limit,
+            offset: self.offset,
+            next_cursor: self.next_cursor,
+        }
+    }
 }

@@ -17,6 +17,15 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
+/// A list's own page.
+pub trait ListPage {
+    /// What is listed.
+    type Item;
+
+    /// The same, whatever the list calls its items.
+    fn into_page(self) -> Page<Self::Item>;
+}
+
 /// Defines a page of a list: its items under their plural, and where the page stands.
 macro_rules! list {
     ($(#[$doc:meta])* $name:ident { $items:ident: $item:ty }) => {
@@ -51,15 +60,17 @@ macro_rules! list {
             }
         }
 
-        impl From<$name> for $crate::lists::Page<$item> {
-            fn from(list: $name) -> Self {
-                Self {
-                    items: list.$items,
-                    total: list.total,
-                    total_is_estimate: list.total_is_estimate,
-                    limit: list.limit,
-                    offset: list.offset,
-                    next_cursor: list.next_cursor,
+        impl $crate::lists::ListPage for $name {
+            type Item = $item;
+
+            fn into_page(self) -> $crate::lists::Page<$item> {
+                $crate::lists::Page {
+                    items: self.$items,
+                    total: self.total,
+                    total_is_estimate: self.total_is_estimate,
+                    limit: self.limit,
+                    offset: self.offset,
+                    next_cursor: self.next_cursor,
                 }
             }
         }

@@ -7,7 +7,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{lists::list, patch::Patch, time::Timestamp};
+use crate::{
+    lists::{ListPage, Page, list},
+    patch::Patch,
+    time::Timestamp,
+};
 
 /// `POST /policies`. Clients of the older API send `type` and `rules`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -326,6 +330,21 @@ pub struct PolicyCompliance {
     pub offset: i64,
     /// For the next page; none on the last.
     pub next_cursor: Option<String>,
+}
+
+impl ListPage for PolicyCompliance {
+    type Item = DeviceCompliance;
+
+    fn into_page(self) -> Page<DeviceCompliance> {
+        Page {
+            items: self.devices,
+            total: self.total,
+            total_is_estimate: false,
+            limit: self.limit,
+            offset: self.offset,
+            next_cursor: self.next_cursor,
+        }
+    }
 }
 
 /// `GET /compliance/summary`.

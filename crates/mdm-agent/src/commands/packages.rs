@@ -166,7 +166,7 @@ async fn fetch(wanted: &Wanted, context: &Context) -> Result<PathBuf, CommandOut
     let mut file =
         File::create(&path).map_err(|error| failed("the package cannot be kept", &error))?;
     let mut hash = Sha256::new();
-    let fetched = context.client.device_package(wanted.id, |bytes| {
+    let fetched = context.client.own_package(wanted.id, |bytes| {
         hash.update(bytes);
         file.write_all(bytes)
     });

@@ -6,6 +6,7 @@ mod app;
 mod applications;
 mod auth;
 mod bulk;
+mod client;
 mod commands;
 mod devices;
 mod enrollment;
