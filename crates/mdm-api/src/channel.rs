@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use mdm_core::{
     devices::Device,
     ids::{CommandId, ConnectionId},
+    json::RawJson,
 };
 use mdm_proto::{
     channel::{AgentFrame, MAX_AGENT_FRAME_BYTES, ServerFrame, Welcome, close},
@@ -64,7 +65,7 @@ async fn open(
         )
     })?;
     // What the device is made of is not kept for the life of the connection.
-    device.hardware_info = serde_json::Value::Null;
+    device.hardware_info = RawJson::empty_object();
     let connection = state.new_connection_id();
     let stream = stream
         .max_frame_size(MAX_AGENT_FRAME_BYTES)

@@ -12,7 +12,10 @@ use futures_util::StreamExt;
 use mdm_core::{Invalid, devices::Device, invalid};
 use mdm_proto::patch::Patch;
 use mdm_service::{Actor, OpContext, Services};
-use mdm_store::lists::{ListError, ListRequest, Sorting};
+use mdm_store::{
+    devices::Glance,
+    lists::{ListError, ListRequest, Sorting},
+};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -126,20 +129,56 @@ impl FromRequest for AuthenticatedDevice {
         let request = request.clone();
         Box::pin(async move {
             let state = state(&request)?;
-            let token = bearer(&request).ok_or_else(|| {
-                ApiError::unauthorized(
-                    "TOKEN_MISSING",
-                    "send the device token as 'Authorization: Bearer …'",
-                )
-            })?;
+            let token = device_token(&request)?;
             let device = state.services.authenticate_device(token).await?;
-            let unknown =
-                "the device token is not valid: the device was unenrolled or enrolled anew";
-            device
-                .map(Self)
-                .ok_or_else(|| ApiError::unauthorized("DEVICE_TOKEN_INVALID", unknown))
+            device.map(Self).ok_or_else(unknown_device)
         })
     }
+}
+
+/// A device that checks in, by its token, as far as it takes to see whether anything waits for it.
+pub struct GlimpsedDevice {
+    /// What is seen of it.
+    pub glance: Glance,
+    token: String,
+}
+
+impl GlimpsedDevice {
+    /// The whole device.
+    pub async fn device(&self, services: &Services) -> Result<Device, ApiError> {
+        let device = services.authenticate_device(&self.token).await?;
+        device.ok_or_else(unknown_device)
+    }
+}
+
+impl FromRequest for GlimpsedDevice {
+    type Error = ApiError;
+    type Future = Extracting<Self>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let state = state(&request)?;
+            let token = device_token(&request)?;
+            let glance = state.services.glance(token).await?;
+            Ok(Self {
+                glance: glance.ok_or_else(unknown_device)?,
+                token: token.to_owned(),
+            })
+        })
+    }
+}
+
+fn device_token(request: &HttpRequest) -> Result<&str, ApiError> {
+    bearer(request).ok_or_else(|| {
+        let detail = "send the device token as 'Authorization: Bearer …'";
+        ApiError::unauthorized("TOKEN_MISSING", detail)
+    })
+}
+
+fn unknown_device() -> ApiError {
+    let detail = "the device token is not valid: the device was unenrolled or enrolled anew";
+    ApiError::unauthorized("DEVICE_TOKEN_INVALID", detail)
 }
 
 /// The largest body that a route takes unless it says otherwise.

@@ -18,6 +18,9 @@ use mdm_store::migrations;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let loaded = match config::load(

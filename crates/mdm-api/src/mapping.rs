@@ -68,7 +68,7 @@ pub fn device(device: core_devices::Device) -> devices::Device {
         last_seen: device.last_seen.map(Into::into),
         enrolled_at: device.enrolled_at.into(),
         labels: device.labels.pairs().clone(),
-        hardware_info: device.hardware_info,
+        hardware_info: mdm_proto::raw::RawJson(device.hardware_info.into_raw()),
         observed_at: device.hardware_observed_at.map(Into::into),
         version: device.version,
     }

@@ -2,8 +2,13 @@
 //! prints one JSON object, and says in `docs/performance.md` how to repeat it.
 
 mod command;
+mod device;
+mod http;
+mod list;
+mod load;
 mod percentiles;
 mod process;
+mod seed;
 mod start;
 
 use std::{io::Write, process::ExitCode};
@@ -26,6 +31,17 @@ enum Measurement {
     /// Time from the call of the API until the agent has the command, and until the caller has the
     /// answer, with many agents connected; memory per connected agent.
     Command(command::Options),
+    /// Make organisations full of devices in the database of a running server, and print how to
+    /// call it in their names. They stay: use a database that can be thrown away.
+    Seed(seed::Options),
+    /// A list of devices in each seeded organisation.
+    List(list::Options),
+    /// Searches of devices by parts of their hostnames, in each seeded organisation.
+    Search(list::SearchOptions),
+    /// Devices that enrol, into the first seeded organisation.
+    Enroll(device::Options),
+    /// Devices that check in without news, in each seeded organisation.
+    Checkin(device::Options),
 }
 
 #[tokio::main]
@@ -33,6 +49,11 @@ async fn main() -> ExitCode {
     let measured = match Cli::parse().measurement {
         Measurement::Start(options) => start::measure(options).await,
         Measurement::Command(options) => command::measure(options).await,
+        Measurement::Seed(options) => seed::seed(options).await,
+        Measurement::List(options) => list::lists(options).await,
+        Measurement::Search(options) => list::searches(options).await,
+        Measurement::Enroll(options) => device::enrolments(options).await,
+        Measurement::Checkin(options) => device::checkins(options).await,
     };
     match measured.and_then(|figures| Ok(serde_json::to_string_pretty(&figures)?)) {
         Ok(text) => {

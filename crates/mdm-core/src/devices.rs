@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
     ids::{DeviceId, OrganizationId},
     invalid::{self, Invalid},
+    json::RawJson,
 };
 
 /// A set of fixed words, with their names in the API and the database.
@@ -188,7 +188,7 @@ pub struct Device {
     /// Labels given by people and by its enrolment secret.
     pub labels: Labels,
     /// What it says of its hardware and system; an empty object before it said anything.
-    pub hardware_info: Value,
+    pub hardware_info: RawJson,
     /// When `hardware_info` was observed.
     pub hardware_observed_at: Option<Timestamp>,
     /// Counts the changes of the row: its `ETag`.

@@ -247,6 +247,7 @@ mod tests {
     use crate::{
         devices::{HardwareUuid, Hostname},
         ids::DeviceId,
+        json::RawJson,
     };
     use serde_json::json;
     use uuid::Uuid;
@@ -264,7 +265,7 @@ mod tests {
             last_seen: None,
             enrolled_at: chrono::DateTime::UNIX_EPOCH,
             labels: Labels::parse(BTreeMap::from([("env".to_owned(), "prod".to_owned())])).unwrap(),
-            hardware_info: json!({}),
+            hardware_info: RawJson::empty_object(),
             hardware_observed_at: None,
             version: 1,
         }

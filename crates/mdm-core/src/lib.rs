@@ -17,6 +17,7 @@ pub mod events;
 pub mod groups;
 pub mod ids;
 pub mod invalid;
+pub mod json;
 pub mod licenses;
 pub mod policies;
 pub mod roles;

@@ -65,6 +65,11 @@ impl Token {
 }
 
 impl TokenHash {
+    /// Takes a stored hash; `None` if it has not 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// The hash's bytes, as the database holds them.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -54,6 +54,19 @@ pub(crate) struct Postmaster {
     running: Mutex<Option<Arc<Process>>>,
 }
 
+/// How much memory PostgreSQL keeps pages in: an eighth of the machine's, from 64 to 1,024 MiB. It
+/// takes it as it needs it, so that a small database stays small.
+fn shared_buffers_mib(durability: Durability) -> u64 {
+    match durability {
+        Durability::Durable => {
+            let machine = rustix::system::sysinfo();
+            let bytes = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
+            (bytes / 8 / 1024 / 1024).clamp(64, 1_024)
+        }
+        Durability::ThrowAway => 64,
+    }
+}
+
 impl Postmaster {
     pub fn new(
         location: &Location,
@@ -70,7 +83,7 @@ impl Postmaster {
             format!("unix_socket_directories={}", socket_dir.display()),
             format!("cluster_name={cluster_name}"),
             format!("max_connections={max_connections}"),
-            "shared_buffers=64MB".to_owned(),
+            format!("shared_buffers={}MB", shared_buffers_mib(durability)),
             "autovacuum=on".to_owned(),
             "timezone=UTC".to_owned(),
             "log_timezone=UTC".to_owned(),

@@ -33,6 +33,17 @@ pub struct CheckinRequest {
     pub command_results: Vec<CommandResult>,
 }
 
+impl CheckinRequest {
+    /// Whether the device has anything to say but that it is there.
+    pub fn has_news(&self) -> bool {
+        self.os_version.is_some()
+            || self.system_info.is_some()
+            || self.inventory.is_some()
+            || !self.policy_results.is_empty()
+            || !self.command_results.is_empty()
+    }
+}
+
 /// What came of one command. Also the channel's `command_status` frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     lists::{ListPage, Page, list},
     patch::Patch,
+    raw::RawJson,
     time::Timestamp,
 };
 
@@ -64,7 +65,7 @@ pub struct Device {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// What it said of its hardware.
-    pub hardware_info: Value,
+    pub hardware_info: RawJson,
     /// When `hardware_info` was observed.
     pub observed_at: Option<Timestamp>,
     /// Counts its changes; the `ETag` in numbers.
@@ -150,7 +151,7 @@ pub struct DeviceInventory {
     /// Which device.
     pub device_id: Uuid,
     /// What it said of its hardware and system.
-    pub system_info: Value,
+    pub system_info: RawJson,
     /// When that was observed.
     pub observed_at: Option<Timestamp>,
 }

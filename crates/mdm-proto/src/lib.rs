@@ -20,6 +20,7 @@ pub mod lists;
 pub mod patch;
 pub mod policies;
 pub mod problem;
+pub mod raw;
 pub mod system;
 pub mod time;
 pub mod users;

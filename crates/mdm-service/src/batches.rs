@@ -162,8 +162,7 @@ impl Services {
         let skipped = i64::try_from(skipped).unwrap_or(i64::MAX);
         command_batches::progress(&mut tx, &batch, portion.next, skipped).await?;
         // No part of the request that made the batch any more, which has been committed.
-        tx.commit().await?;
-        self.wake.wake();
+        self.commit_apart(tx).await?;
         for command in &commands {
             self.channels.wake(organization, command.device_id);
         }

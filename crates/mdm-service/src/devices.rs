@@ -7,6 +7,7 @@ use mdm_core::{
     events::{AssignmentAction, EventData, MembershipAction, MembershipSource, NewEvent},
     ids::DeviceId,
     invalid,
+    json::RawJson,
     roles::Permission,
     tokens::{Token, TokenKind},
 };
@@ -124,7 +125,7 @@ impl Services {
         let page = devices::list(&mut conn, organization, filter, request).await?;
         let list = format!("devices {filter:?}");
         let count = devices::total(&mut conn, organization, filter);
-        let total = self.totals.get(organization, &list, count).await?;
+        let total = self.totals.get(organization, &list, &page, count).await?;
         Ok(Listed::new(page, total))
     }
 
@@ -355,7 +356,7 @@ impl Facts {
             hardware_observed_at: self.hardware_info.as_ref().map(|_| now),
             hardware_info: self
                 .hardware_info
-                .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+                .map_or_else(RawJson::empty_object, RawJson::from),
             version: 1,
         }
     }

@@ -14,6 +14,7 @@ pub mod commands;
 pub mod context;
 pub mod devices;
 pub mod enrollment;
+mod glances;
 pub mod groups;
 pub mod idempotency;
 pub mod installation;

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,45 +38,74 @@ impl<T> Listed<T> {
     }
 }
 
-/// How long an estimate is good for.
+/// How long a total is held.
 const FRESH: Duration = Duration::from_secs(10);
-/// How many estimates are held at most.
+/// How many totals are held at most.
 const HELD_AT_MOST: usize = 1_000;
 
-/// Estimates of how long lists are. Counting to ten thousand takes longer than reading a page, and
-/// beyond that the API calls the number an estimate anyway: so an estimate is held for some seconds,
-/// while an exact number is always counted.
+/// How long lists are. Counting to ten thousand takes longer than reading a page, so totals are
+/// held: an exact one until anything was changed, by this node or, as far as its event log says, by
+/// another; an estimate, which the API calls one, for some seconds.
 #[derive(Debug, Default)]
-pub struct Totals(Mutex<HashMap<String, (Instant, i64)>>);
+pub struct Totals {
+    held: Mutex<HashMap<String, Held>>,
+    /// Counts the changes.
+    changes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Held {
+    total: Total,
+    changes: u64,
+    since: Instant,
+}
 
 impl Totals {
-    /// The held estimate for a list, or what `count` gives.
-    pub async fn get(
+    /// Something was changed: exact totals have to be counted anew.
+    pub fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The total of a list: what the page itself shows, what is held, or what `count` gives.
+    pub async fn get<T>(
         &self,
         organization: OrganizationId,
         list: &str,
+        page: &ListPage<T>,
         count: impl Future<Output = Result<Total, StoreError>>,
     ) -> Result<Total, StoreError> {
+        if let Some(total) = page.total_if_whole() {
+            return Ok(total);
+        }
         let key = format!("{organization} {list}");
-        if let Some(estimate) = self.held(&key) {
-            return Ok(Total::Estimate(estimate));
+        // Read before the count: what changes in between makes the count an old one.
+        let changes = self.changes.load(Ordering::Acquire);
+        if let Some(total) = self.held(&key, changes) {
+            return Ok(total);
         }
         let total = count.await?;
-        if let Total::Estimate(estimate) = total {
-            let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if table.len() >= HELD_AT_MOST {
-                table.clear();
-            }
-            table.insert(key, (Instant::now(), estimate));
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= HELD_AT_MOST {
+            held.clear();
         }
+        let since = Instant::now();
+        held.insert(
+            key,
+            Held {
+                total,
+                changes,
+                since,
+            },
+        );
         Ok(total)
     }
 
-    fn held(&self, key: &str) -> Option<i64> {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table
-            .get(key)
-            .filter(|(since, _)| since.elapsed() < FRESH)
-            .map(|(_, estimate)| *estimate)
+    fn held(&self, key: &str, changes: u64) -> Option<Total> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get(key).filter(|held| held.since.elapsed() < FRESH)?;
+        match held.total {
+            Total::Exact(_) if held.changes != changes => None,
+            total => Some(total),
+        }
     }
 }

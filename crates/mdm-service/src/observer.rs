@@ -106,6 +106,7 @@ impl ServiceObserver {
 
 impl Observer for ServiceObserver {
     fn observe(&self, events: &[Arc<LogEvent>]) {
+        self.0.totals.changed();
         for event in events {
             match event.record().kind {
                 Some(EventKind::CommandExecution) => self.command_moved(event),

@@ -22,6 +22,12 @@ use crate::{channels::ChannelSeat, groups::Changed, services::Services};
 const RECONNECT_GRACE: Duration = Duration::from_secs(3);
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const BATCH: usize = 1_000;
+/// How many devices that count as online are looked at each second: of a million, each every
+/// fifty seconds, which is short against the silence that is looked for.
+const SWEPT_AT_ONCE: i64 = 20_000;
+
+/// How far the look for silent devices has come; none at the beginning.
+type Place = Option<(OrganizationId, DeviceId)>;
 
 /// Sightings that are not in the database yet.
 #[derive(Default)]
@@ -189,6 +195,7 @@ impl Services {
 
     /// Writes sightings and looks for silent devices until told to stop; then writes the rest.
     pub async fn run_presence(self, stop: CancellationToken) {
+        let mut swept_to = None;
         loop {
             let stopping = stop
                 .run_until_cancelled(tokio::time::sleep(FLUSH_EVERY))
@@ -200,8 +207,11 @@ impl Services {
             if stopping {
                 return;
             }
-            if let Err(error) = self.sweep_silent().await {
-                tracing::warn!(%error, "cannot look for devices that fell silent; trying again");
+            match self.sweep_silent(swept_to).await {
+                Ok(place) => swept_to = place,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for devices that fell silent; trying again");
+                }
             }
         }
     }
@@ -223,21 +233,16 @@ impl Services {
         Ok(())
     }
 
-    async fn sweep_silent(&self) -> Result<(), StoreError> {
+    /// Looks at the next devices for silent ones, and says where to go on.
+    async fn sweep_silent(&self, after: Place) -> Result<Place, StoreError> {
         let since = self.pace.offline_before(self.now());
-        let mut after = None;
-        loop {
-            let mut conn = self.pool.acquire().await?;
-            let silent = devices::online_and_silent_since(&mut conn, since, after, 500).await?;
-            drop(conn);
-            let Some(&last) = silent.last() else {
-                return Ok(());
-            };
-            for (organization, device) in silent {
-                self.device_offline(organization, device, since).await?;
-            }
-            after = Some(last);
+        let mut conn = self.pool.acquire().await?;
+        let slice = devices::online_slice(&mut conn, since, after, SWEPT_AT_ONCE).await?;
+        drop(conn);
+        for (organization, device) in slice.silent {
+            self.device_offline(organization, device, since).await?;
         }
+        Ok(slice.next)
     }
 }
 

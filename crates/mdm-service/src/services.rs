@@ -8,6 +8,7 @@ use mdm_store::{PgPool, StoreError, Transaction};
 use crate::{
     applications::Packages,
     channels::{CommandWatch, DeviceChannels},
+    glances::Glances,
     idempotency,
     licenses::LicensePublicKey,
     lists::Totals,
@@ -34,6 +35,7 @@ pub struct Services {
     pub(crate) channels: Arc<DeviceChannels>,
     pub(crate) watch: Arc<CommandWatch>,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) glances: Arc<Glances>,
     pub(crate) pace: CheckinPace,
     pub(crate) secret_key: Arc<SecretKey>,
     pub(crate) packages: Packages,
@@ -81,6 +83,7 @@ impl Services {
             channels: Arc::new(DeviceChannels::default()),
             watch: Arc::new(CommandWatch::default()),
             presence: Arc::new(Presence::default()),
+            glances: Arc::new(Glances::default()),
             pace: parts.pace,
             secret_key: parts.secret_key,
             packages: parts.packages,
@@ -134,7 +137,13 @@ impl Services {
     /// request that brought an idempotency key is marked as carried out by the same commit.
     pub(crate) async fn commit(&self, mut transaction: Transaction) -> Result<(), StoreError> {
         idempotency::carry_out(&mut transaction).await?;
+        self.commit_apart(transaction).await
+    }
+
+    /// As [`commit`](Self::commit), for what is no part of the request that began it.
+    pub(crate) async fn commit_apart(&self, transaction: Transaction) -> Result<(), StoreError> {
         transaction.commit().await?;
+        self.totals.changed();
         self.wake.wake();
         Ok(())
     }

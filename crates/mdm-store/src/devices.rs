@@ -4,6 +4,7 @@ use mdm_core::{
     Timestamp,
     devices::{Device, DeviceStatus, HardwareUuid, Hostname, Labels, Platform},
     ids::{DeviceId, GroupId, OrganizationId, PolicyId},
+    json::RawJson,
     policies::ComplianceState,
     tokens::TokenHash,
 };
@@ -16,16 +17,18 @@ use crate::{
     lists::{ListPage, ListRequest, SortColumn, SortKind, Sorting, Source, Total, contains},
 };
 
+mod glances;
 mod inventories;
 mod presence;
 mod revisions;
 
+pub use glances::{Glance, glances};
 pub use inventories::{Inventory, inventory, set_inventory};
 pub use revisions::{
     Revision, bump_all, bump_revisions, mark_applied, revision, revision_to_apply,
 };
 
-pub use presence::{Sighting, online_and_silent_since, record_sightings};
+pub use presence::{OnlineSlice, Sighting, online_slice, record_sightings};
 
 #[derive(sqlx::FromRow)]
 struct DeviceRow {
@@ -40,7 +43,7 @@ struct DeviceRow {
     last_seen: Option<Timestamp>,
     enrolled_at: Timestamp,
     labels: Json<Labels>,
-    hardware_info: Value,
+    hardware_info: Json<RawJson>,
     hardware_observed_at: Option<Timestamp>,
     version: i64,
 }
@@ -65,7 +68,7 @@ impl TryFrom<DeviceRow> for Device {
             last_seen: row.last_seen,
             enrolled_at: row.enrolled_at,
             labels: row.labels.0,
-            hardware_info: row.hardware_info,
+            hardware_info: row.hardware_info.0,
             hardware_observed_at: row.hardware_observed_at,
             version: row.version,
         })
@@ -265,7 +268,7 @@ pub async fn find(
                last_seen,
                enrolled_at,
                labels AS "labels: Json<Labels>",
-               hardware_info,
+               hardware_info AS "hardware_info: Json<RawJson>",
                hardware_observed_at,
                version
           FROM devices
@@ -304,7 +307,7 @@ pub async fn lock(
                last_seen,
                enrolled_at,
                labels AS "labels: Json<Labels>",
-               hardware_info,
+               hardware_info AS "hardware_info: Json<RawJson>",
                hardware_observed_at,
                version
           FROM devices
@@ -339,7 +342,7 @@ pub async fn find_by_token(
                last_seen,
                enrolled_at,
                labels AS "labels: Json<Labels>",
-               hardware_info,
+               hardware_info AS "hardware_info: Json<RawJson>",
                hardware_observed_at,
                version
           FROM devices
@@ -400,7 +403,7 @@ pub async fn lock_batch(
                last_seen,
                enrolled_at,
                labels AS "labels: Json<Labels>",
-               '{}'::jsonb AS "hardware_info!",
+               '{}'::json AS "hardware_info!: Json<RawJson>",
                hardware_observed_at,
                version
           FROM devices
@@ -442,7 +445,7 @@ pub async fn lock_many(
                last_seen,
                enrolled_at,
                labels AS "labels: Json<Labels>",
-               '{}'::jsonb AS "hardware_info!",
+               '{}'::json AS "hardware_info!: Json<RawJson>",
                hardware_observed_at,
                version
           FROM devices
@@ -503,7 +506,7 @@ pub async fn insert(
         device.last_seen,
         device.enrolled_at,
         Json(&device.labels) as _,
-        device.hardware_info,
+        Json(&device.hardware_info) as _,
         device.hardware_observed_at,
         device.version,
         token.as_bytes()
@@ -545,7 +548,7 @@ pub async fn update(conn: &mut PgConnection, device: &Device) -> Result<i64, Sto
         device.last_seen,
         device.enrolled_at,
         Json(&device.labels) as _,
-        device.hardware_info,
+        Json(&device.hardware_info) as _,
         device.hardware_observed_at,
         device.version
     )
@@ -620,7 +623,7 @@ pub async fn read_batch(
                last_seen,
                enrolled_at,
                labels AS "labels: Json<Labels>",
-               hardware_info,
+               hardware_info AS "hardware_info: Json<RawJson>",
                hardware_observed_at,
                version
           FROM devices
@@ -664,9 +667,9 @@ pub async fn insert_many(
         .iter()
         .map(|(device, _)| serde_json::to_value(&device.labels))
         .collect::<Result<_, _>>()?;
-    let infos: Vec<Value> = devices
+    let infos: Vec<Json<&RawJson>> = devices
         .iter()
-        .map(|(device, _)| device.hardware_info.clone())
+        .map(|(device, _)| Json(&device.hardware_info))
         .collect();
     let observed: Vec<Option<Timestamp>> = devices
         .iter()
@@ -683,7 +686,7 @@ pub async fn insert_many(
         SELECT $1, new.id, new.uuid, new.hostname, new.platform, new.os_version, new.serial_number, $2, $3,
                new.labels, new.hardware_info, new.observed_at, 1, new.token_hash
           FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::jsonb[],
-                      $11::jsonb[], $12::timestamptz[], $13::bytea[]) WITH ORDINALITY
+                      $11::json[], $12::timestamptz[], $13::bytea[]) WITH ORDINALITY
                AS new (id, uuid, hostname, platform, os_version, serial_number, labels, hardware_info, observed_at,
                        token_hash, place)
          ORDER BY new.place
@@ -700,7 +703,7 @@ pub async fn insert_many(
         &os_versions as &[Option<String>],
         &serials as &[Option<String>],
         &labels,
-        &infos,
+        &infos as _,
         &observed as &[Option<Timestamp>],
         &tokens
     )

@@ -230,14 +230,24 @@ pub struct ListPage<T> {
     pub items: Vec<T>,
     /// For the next page; none on the last.
     pub next_cursor: Option<String>,
+    /// Whether nothing is before it.
+    pub is_first: bool,
 }
 
 impl<T> ListPage<T> {
+    /// How many rows there are in all, if the page has them all.
+    pub fn total_if_whole(&self) -> Option<Total> {
+        let is_whole = self.is_first && self.next_cursor.is_none();
+        let count = i64::try_from(self.items.len()).ok();
+        count.filter(|_| is_whole).map(Total::Exact)
+    }
+
     /// The page with each item turned into something else.
     pub fn map<U>(self, turn: impl FnMut(T) -> U) -> ListPage<U> {
         ListPage {
             items: self.items.into_iter().map(turn).collect(),
             next_cursor: self.next_cursor,
+            is_first: self.is_first,
         }
     }
 
@@ -248,6 +258,7 @@ impl<T> ListPage<T> {
         Ok(ListPage {
             items: self.items.into_iter().map(turn).collect::<Result<_, E>>()?,
             next_cursor: self.next_cursor,
+            is_first: self.is_first,
         })
     }
 }
@@ -301,11 +312,11 @@ impl Source {
         let mut query = self.query(&self.select(request), organization, narrow);
         push_after(&mut query, request);
         push_order(&mut query, request);
-        query
-            .push(" LIMIT ")
-            .push_bind(request.limit + 1)
-            .push(" OFFSET ")
-            .push_bind(request.offset);
+        // The number itself, not a parameter: PostgreSQL can then plan once for few rows.
+        query.push(format_args!(" LIMIT {}", request.limit + 1));
+        if request.offset > 0 {
+            query.push(" OFFSET ").push_bind(request.offset);
+        }
         let rows = query
             .build()
             .persistent(!self.plan_each)
@@ -320,6 +331,7 @@ impl Source {
         Ok(ListPage {
             items: items?,
             next_cursor,
+            is_first: request.after.is_none() && request.offset == 0,
         })
     }
 
@@ -348,10 +360,7 @@ impl Source {
         narrow: Narrow<'_>,
     ) -> Result<Total, StoreError> {
         let mut query = self.query("SELECT count(*) FROM (SELECT 1", organization, narrow);
-        query
-            .push(" LIMIT ")
-            .push_bind(COUNT_AT_MOST + 1)
-            .push(") AS counted");
+        query.push(format_args!(" LIMIT {}) AS counted", COUNT_AT_MOST + 1));
         let counted: i64 = query
             .build_query_scalar()
             .persistent(!self.plan_each)

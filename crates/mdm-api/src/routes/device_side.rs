@@ -17,14 +17,15 @@ use mdm_proto::{
     policies as wire,
 };
 use mdm_service::{
-    commands::{CommandReport, ReportError},
+    Services,
+    commands::{CommandReport, Delivery, ReportError},
     devices::{DeviceReport, Enroller, SoftwareReport},
     policies::PolicyReport,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    extract::{AuthenticatedDevice, StrictJson, origin},
+    extract::{AuthenticatedDevice, GlimpsedDevice, StrictJson, origin},
     mapping,
     openapi::params,
     problem::{ApiError, report_code},
@@ -81,9 +82,21 @@ async fn unenroll(
 #[post("/device/checkin")]
 async fn checkin(
     state: web::Data<AppState>,
-    AuthenticatedDevice(device): AuthenticatedDevice,
+    device: GlimpsedDevice,
     StrictJson(body): StrictJson<CheckinRequest, CHECKIN_LIMIT>,
 ) -> Result<web::Json<CheckinResponse>, ApiError> {
+    let glance = device.glance;
+    if glance.is_idle() && !body.has_news() {
+        let services = &state.services;
+        services.device_seen(glance.organization_id, glance.device_id);
+        let nothing = Delivery::default();
+        return Ok(web::Json(checked_in(
+            services,
+            nothing,
+            glance.revision.current,
+        )));
+    }
+    let device = device.device(&state.services).await?;
     if body.command_results.len() > RESULTS_AT_MOST {
         return Err(ApiError::invalid_field(
             "/command_results",
@@ -110,26 +123,26 @@ async fn checkin(
         .deliver_all(device.organization_id, device.id)
         .await?;
     let policy_revision = state.services.policy_revision(&device).await?;
-    Ok(web::Json(CheckinResponse {
-        commands: delivery
-            .commands
-            .into_iter()
-            .map(mapping::delivered)
-            .collect(),
-        command_acks,
-        reconcile: delivery
-            .reconcile
-            .into_iter()
-            .map(CommandId::uuid)
-            .collect(),
+    let mut response = checked_in(&state.services, delivery, policy_revision);
+    response.command_acks = command_acks;
+    Ok(web::Json(response))
+}
+
+fn checked_in(services: &Services, delivery: Delivery, policy_revision: i64) -> CheckinResponse {
+    let commands = delivery.commands.into_iter().map(mapping::delivered);
+    let reconcile = delivery.reconcile.into_iter().map(CommandId::uuid);
+    CheckinResponse {
+        commands: commands.collect(),
+        command_acks: Vec::new(),
+        reconcile: reconcile.collect(),
         policy_revision,
         next_checkin_seconds: if delivery.more {
             1
         } else {
-            state.services.next_checkin_seconds()
+            services.next_checkin_seconds()
         },
-        server_time: state.services.now().into(),
-    }))
+        server_time: services.now().into(),
+    }
 }
 
 /// What came of one command. The same again is harmless; going back is a 409.

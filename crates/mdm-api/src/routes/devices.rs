@@ -190,7 +190,7 @@ async fn inventory(
         .await?;
     Ok(web::Json(DeviceInventory {
         device_id: device.id.uuid(),
-        system_info: device.hardware_info,
+        system_info: mdm_proto::raw::RawJson(device.hardware_info.into_raw()),
         observed_at: device.hardware_observed_at.map(Into::into),
     }))
 }

@@ -51,7 +51,7 @@ impl Services {
         device.serial_number = told.serial_number.or(device.serial_number);
         if let Some(info) = hardware_info {
             device.hardware_observed_at = Some(told.observed_at.unwrap_or_else(|| self.now()));
-            device.hardware_info = info;
+            device.hardware_info = info.into();
         }
         device.version = devices::update(&mut tx, &device).await?;
         events::append(&mut tx, self.now(), &device_updated(&device)).await?;

@@ -172,8 +172,7 @@ impl Services {
         let next = batch.last().filter(|_| full).map(|device| device.id.uuid());
         groups::set_stale_after(&mut tx, organization, id, next).await?;
         // No part of the request that changed the filters any more, which has been committed.
-        tx.commit().await?;
-        self.wake.wake();
+        self.commit_apart(tx).await?;
         Ok(next.is_some())
     }
 

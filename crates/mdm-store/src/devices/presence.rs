@@ -55,26 +55,48 @@ pub async fn record_sightings(
     Ok(ids.into_iter().map(DeviceId::from_uuid).collect())
 }
 
-/// Devices of any organisation that count as online though nothing was heard of them since
-/// `since`, after the one at which the last batch ended, at most `limit`.
-pub async fn online_and_silent_since(
+/// A part of the devices that count as online.
+#[derive(Debug, Default)]
+pub struct OnlineSlice {
+    /// Those of which nothing was heard.
+    pub silent: Vec<(OrganizationId, DeviceId)>,
+    /// Where the next part begins; none if this was the last.
+    pub next: Option<(OrganizationId, DeviceId)>,
+}
+
+/// Looks at the next `limit` devices of any organisation that count as online, for those of which
+/// nothing was heard since `since`. When a device was last seen stands in no index, for the sake of
+/// the check-ins that write it: each look reads as many rows as it is allowed, and no more.
+pub async fn online_slice(
     conn: &mut PgConnection,
     since: Timestamp,
     after: Option<(OrganizationId, DeviceId)>,
     limit: i64,
-) -> Result<Vec<(OrganizationId, DeviceId)>, StoreError> {
+) -> Result<OnlineSlice, StoreError> {
     let (organization, device) =
         after.map_or((Uuid::nil(), Uuid::nil()), |(o, d)| (o.uuid(), d.uuid()));
     let rows = sqlx::query!(
         r#"
+        WITH slice AS MATERIALIZED (
+            SELECT organization_id,
+                   id,
+                   last_seen,
+                   row_number() OVER (ORDER BY organization_id, id) AS place
+              FROM devices
+             WHERE status = 'online'
+               AND (organization_id, id) > ($2, $3)
+             ORDER BY organization_id, id
+             LIMIT $4
+        )
         SELECT organization_id,
-               id
-          FROM devices
-         WHERE status = 'online'
-           AND (last_seen IS NULL OR last_seen < $1)
-           AND (organization_id, id) > ($2, $3)
-         ORDER BY organization_id, id
-         LIMIT $4
+               id,
+               place AS "place!",
+               last_seen IS NULL OR last_seen < $1 AS "is_silent!"
+          FROM slice
+         WHERE last_seen IS NULL
+            OR last_seen < $1
+            OR place = $4
+         ORDER BY place
         "#,
         since,
         organization,
@@ -83,13 +105,18 @@ pub async fn online_and_silent_since(
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            (
-                OrganizationId::from_uuid(row.organization_id),
-                DeviceId::from_uuid(row.id),
-            )
-        })
-        .collect())
+    let mut slice = OnlineSlice::default();
+    for row in rows {
+        let key = (
+            OrganizationId::from_uuid(row.organization_id),
+            DeviceId::from_uuid(row.id),
+        );
+        if row.is_silent {
+            slice.silent.push(key);
+        }
+        if row.place == limit {
+            slice.next = Some(key);
+        }
+    }
+    Ok(slice)
 }
