@@ -5,9 +5,12 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use mdm_postgres::{Cluster, ClusterConfig, ClusterError, DATABASE};
 use mdm_store::{PgConnectOptions, PgPool};
 use secrecy::ExposeSecret;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, postgres::PgPoolOptions};
 
 use crate::config::Settings;
+
+/// A connection that was idle for so long is asked whether it is still there before it is used.
+const ASK_AFTER: Duration = Duration::from_secs(1);
 
 /// A database that is open, and the cluster if it is our own.
 pub struct Database {
@@ -81,6 +84,16 @@ impl Database {
         let opened = PgPoolOptions::new()
             .max_connections(settings.database_connections)
             .acquire_timeout(Duration::from_secs(5))
+            // A connection that was used a moment ago is good; to ask costs as much as a query.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for >= ASK_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options.application_name("mdm-api"))
             .await;
         match (opened, cluster) {

@@ -60,7 +60,7 @@ fn shared_buffers_mib(durability: Durability) -> u64 {
     match durability {
         Durability::Durable => {
             let machine = rustix::system::sysinfo();
-            let bytes = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
+            let bytes = machine.totalram.saturating_mul(u64::from(machine.mem_unit));
             (bytes / 8 / 1024 / 1024).clamp(64, 1_024)
         }
         Durability::ThrowAway => 64,

@@ -1,5 +1,11 @@
 //! API keys: how programs sign in.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use mdm_core::{
     Invalid, Timestamp,
     api_keys::{ApiKey, parse_scopes},
@@ -7,7 +13,7 @@ use mdm_core::{
     ids::{ApiKeyId, SessionId},
     invalid,
     roles::{Permission, Role},
-    tokens::{Token, TokenKind},
+    tokens::{Token, TokenHash, TokenKind},
 };
 use mdm_store::{StoreError, api_keys, events, lists::ListRequest};
 
@@ -49,6 +55,31 @@ pub struct NewApiKey {
     pub scopes: Option<Vec<String>>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
+}
+
+/// How long a key is held at most: for so long another node may not have heard that it was deleted.
+const HELD_FOR: Duration = Duration::from_secs(1);
+/// How many keys are held at most.
+const HELD_AT_MOST: usize = 1_000;
+
+/// Keys that were looked up a moment ago, and good until anything is changed.
+#[derive(Default)]
+pub struct HeldKeys(Mutex<HashMap<TokenHash, (Instant, u64, ApiKey)>>);
+
+impl HeldKeys {
+    fn get(&self, hash: TokenHash, changes: u64) -> Option<ApiKey> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, then, key) = held.get(&hash)?;
+        (*then == changes && since.elapsed() < HELD_FOR).then(|| key.clone())
+    }
+
+    fn hold(&self, hash: TokenHash, changes: u64, key: &ApiKey) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= HELD_AT_MOST {
+            held.clear();
+        }
+        held.insert(hash, (Instant::now(), changes, key.clone()));
+    }
 }
 
 impl Services {
@@ -163,12 +194,18 @@ impl Services {
         let Some(token) = Token::parse(TokenKind::ApiKey, presented) else {
             return Ok(None);
         };
-        let now = self.now();
+        let (now, hash) = (self.now(), token.hash());
+        let is_good = |key: &ApiKey| key.expires_at.is_none_or(|at| at > now);
+        let changes = self.changes.count();
+        if let Some(key) = self.held_keys.get(hash, changes) {
+            return Ok(Some(key).filter(is_good));
+        }
         let mut conn = self.pool.acquire().await?;
-        let found = api_keys::find_by_hash(&mut conn, token.hash()).await?;
-        let Some(key) = found.filter(|key| key.expires_at.is_none_or(|at| at > now)) else {
+        let found = api_keys::find_by_hash(&mut conn, hash).await?;
+        let Some(key) = found.filter(is_good) else {
             return Ok(None);
         };
+        self.held_keys.hold(hash, changes, &key);
         let noted = key
             .last_used_at
             .is_some_and(|at| now - at < chrono::Duration::minutes(1));

@@ -239,7 +239,10 @@ impl Services {
         let page = commands::list(&mut conn, organization, &filter, request).await?;
         let list = format!("commands {filter:?}");
         let count = commands::total(&mut conn, organization, &filter);
-        let total = self.totals.get(organization, &list, &page, count).await?;
+        let total = self
+            .totals
+            .get(&self.changes, (organization, &list), &page, count)
+            .await?;
         Ok(Listed::new(
             page.map(|command| visible(ctx, command)),
             total,

@@ -36,6 +36,7 @@ mod enroll;
 mod report;
 
 pub use bulk::BULK_AT_MOST;
+pub(crate) use bulk::{JOINING_AT_ONCE, Joining};
 pub use enroll::{Enrolled, Enroller, Enrollment};
 pub use report::{DeviceReport, SOFTWARE, SoftwareReport};
 
@@ -125,7 +126,10 @@ impl Services {
         let page = devices::list(&mut conn, organization, filter, request).await?;
         let list = format!("devices {filter:?}");
         let count = devices::total(&mut conn, organization, filter);
-        let total = self.totals.get(organization, &list, &page, count).await?;
+        let total = self
+            .totals
+            .get(&self.changes, (organization, &list), &page, count)
+            .await?;
         Ok(Listed::new(page, total))
     }
 

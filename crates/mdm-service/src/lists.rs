@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,6 +12,8 @@ use mdm_store::{
     StoreError,
     lists::{ListPage, Total},
 };
+
+use crate::changes::Changes;
 
 /// A page of a list, and how much there is in all.
 #[derive(Debug)]
@@ -49,8 +48,6 @@ const HELD_AT_MOST: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct Totals {
     held: Mutex<HashMap<String, Held>>,
-    /// Counts the changes.
-    changes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -61,16 +58,11 @@ struct Held {
 }
 
 impl Totals {
-    /// Something was changed: exact totals have to be counted anew.
-    pub fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
     /// The total of a list: what the page itself shows, what is held, or what `count` gives.
     pub async fn get<T>(
         &self,
-        organization: OrganizationId,
-        list: &str,
+        changes: &Changes,
+        (organization, list): (OrganizationId, &str),
         page: &ListPage<T>,
         count: impl Future<Output = Result<Total, StoreError>>,
     ) -> Result<Total, StoreError> {
@@ -78,8 +70,7 @@ impl Totals {
             return Ok(total);
         }
         let key = format!("{organization} {list}");
-        // Read before the count: what changes in between makes the count an old one.
-        let changes = self.changes.load(Ordering::Acquire);
+        let changes = changes.count();
         if let Some(total) = self.held(&key, changes) {
             return Ok(total);
         }

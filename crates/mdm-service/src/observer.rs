@@ -106,7 +106,7 @@ impl ServiceObserver {
 
 impl Observer for ServiceObserver {
     fn observe(&self, events: &[Arc<LogEvent>]) {
-        self.0.totals.changed();
+        self.0.changes.happened();
         for event in events {
             match event.record().kind {
                 Some(EventKind::CommandExecution) => self.command_moved(event),

@@ -6,9 +6,13 @@ use mdm_core::{Clock, Entropy, Timestamp, devices::CheckinPace};
 use mdm_store::{PgPool, StoreError, Transaction};
 
 use crate::{
+    api_keys::HeldKeys,
     applications::Packages,
+    changes::Changes,
     channels::{CommandWatch, DeviceChannels},
-    glances::Glances,
+    devices::{JOINING_AT_ONCE, Joining},
+    gathering::Gathering,
+    glances::{AskedGlance, LOOKS_AT_ONCE},
     idempotency,
     licenses::LicensePublicKey,
     lists::Totals,
@@ -35,12 +39,15 @@ pub struct Services {
     pub(crate) channels: Arc<DeviceChannels>,
     pub(crate) watch: Arc<CommandWatch>,
     pub(crate) presence: Arc<Presence>,
-    pub(crate) glances: Arc<Glances>,
+    pub(crate) glances: Arc<Gathering<AskedGlance>>,
+    pub(crate) joining: Arc<Gathering<Joining>>,
     pub(crate) pace: CheckinPace,
     pub(crate) secret_key: Arc<SecretKey>,
     pub(crate) packages: Packages,
     pub(crate) license_keys: Arc<[LicensePublicKey]>,
     pub(crate) totals: Arc<Totals>,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) held_keys: Arc<HeldKeys>,
     pub(crate) telling: Arc<Telling>,
 }
 
@@ -83,12 +90,15 @@ impl Services {
             channels: Arc::new(DeviceChannels::default()),
             watch: Arc::new(CommandWatch::default()),
             presence: Arc::new(Presence::default()),
-            glances: Arc::new(Glances::default()),
+            glances: Arc::new(Gathering::new(LOOKS_AT_ONCE)),
             pace: parts.pace,
             secret_key: parts.secret_key,
             packages: parts.packages,
             license_keys: parts.license_keys.into(),
             totals: Arc::new(Totals::default()),
+            changes: Arc::new(Changes::default()),
+            held_keys: Arc::new(HeldKeys::default()),
+            joining: Arc::new(Gathering::new(JOINING_AT_ONCE)),
             telling: Arc::new(Telling::default()),
         }
     }
@@ -143,7 +153,7 @@ impl Services {
     /// As [`commit`](Self::commit), for what is no part of the request that began it.
     pub(crate) async fn commit_apart(&self, transaction: Transaction) -> Result<(), StoreError> {
         transaction.commit().await?;
-        self.totals.changed();
+        self.changes.happened();
         self.wake.wake();
         Ok(())
     }

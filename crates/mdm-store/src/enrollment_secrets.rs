@@ -242,7 +242,7 @@ pub async fn find_by_hash(
     Ok(row.map(EnrollmentSecret::from))
 }
 
-/// Counts one use; `false` if the secret lets nobody in any more. To be called last in the
+/// Counts uses; `false` if the secret does not let so many in any more. To be called last in the
 /// transaction.
 ///
 /// Uses of a secret that may be used so often only are counted one after the other, from here to
@@ -251,25 +251,26 @@ pub async fn find_by_hash(
 pub async fn count_use(
     conn: &mut PgConnection,
     secret: &EnrollmentSecret,
-    slot: u8,
+    (slot, uses): (u8, i32),
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     if secret.max_uses.is_none() {
-        return count_in_slot(conn, secret, slot, now).await;
+        return count_in_slot(conn, secret, (slot, uses), now).await;
     }
     let done = sqlx::query!(
         r#"
         UPDATE enrollment_secrets
-           SET uses = uses + 1
+           SET uses = uses + $4
          WHERE organization_id = $1
            AND id = $2
            AND revoked_at IS NULL
            AND (expires_at IS NULL OR expires_at > $3)
-           AND (max_uses IS NULL OR uses < max_uses)
+           AND (max_uses IS NULL OR uses + $4 <= max_uses)
         "#,
         secret.organization_id.uuid(),
         secret.id.uuid(),
-        now
+        now,
+        uses
     )
     .execute(conn)
     .await?;
@@ -279,25 +280,26 @@ pub async fn count_use(
 async fn count_in_slot(
     conn: &mut PgConnection,
     secret: &EnrollmentSecret,
-    slot: u8,
+    (slot, uses): (u8, i32),
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         r#"
         INSERT INTO enrollment_secret_uses AS present (organization_id, secret_id, slot, uses)
-        SELECT organization_id, id, $4, 1
+        SELECT organization_id, id, $4, $5
           FROM enrollment_secrets
          WHERE organization_id = $1
            AND id = $2
            AND revoked_at IS NULL
            AND (expires_at IS NULL OR expires_at > $3)
            FOR SHARE
-            ON CONFLICT (organization_id, secret_id, slot) DO UPDATE SET uses = present.uses + 1
+            ON CONFLICT (organization_id, secret_id, slot) DO UPDATE SET uses = present.uses + $5
         "#,
         secret.organization_id.uuid(),
         secret.id.uuid(),
         now,
-        i16::from(slot)
+        i16::from(slot),
+        uses
     )
     .execute(conn)
     .await?;

@@ -6,7 +6,6 @@ mod app;
 mod applications;
 mod auth;
 mod bulk;
-mod client;
 mod commands;
 mod devices;
 mod enrollment;

@@ -1,22 +1,26 @@
 //! Many devices join at once.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use mdm_core::{
     Invalid,
     devices::Device,
     enrollment::{EnrollmentSecret, SecretRefused},
-    ids::DeviceId,
+    ids::{DeviceId, OrganizationId},
     roles::Permission,
     tokens::{Token, TokenKind},
 };
-use mdm_store::{PgConnection, devices, events};
+use mdm_store::{PgConnection, devices, enrollment_secrets, events};
+use tokio::sync::oneshot;
 
 use super::{
     DeviceError, Enrolled, Enroller, Enrollment,
     enroll::{enrolled_event, parse},
 };
-use crate::{context::OpContext, groups::Changed, services::Services};
+use crate::{context::OpContext, gathering::Duty, services::Services};
 
 /// How many devices can be enrolled at once.
 pub const BULK_AT_MOST: usize = 1_000;
@@ -42,33 +46,34 @@ impl Services {
             let detail = format!("must name 1 to {BULK_AT_MOST} devices");
             return Err(Invalid::new("/devices", "WRONG_NUMBER", detail).into());
         }
-        match self.enroll_together(ctx, &enrollments).await {
+        let enroller = Enroller::User(*ctx);
+        let all: Vec<_> = enrollments.iter().collect();
+        let mut outcomes = match self.enroll_together(ctx, &all).await {
+            Ok(outcomes) => outcomes,
             // Not all of them fit any more: one by one, as many as do.
             Err(
                 DeviceError::LicenseLimit
                 | DeviceError::LicenseExpired
                 | DeviceError::SecretRefused(_),
-            ) => Ok(self.enroll_one_by_one(ctx, enrollments).await),
-            together => together,
+            ) => enrollments
+                .iter()
+                .map(|_| Err(DeviceError::AlreadyEnrolled))
+                .collect(),
+            Err(error) => return Err(error),
+        };
+        for (enrollment, outcome) in enrollments.iter().zip(&mut outcomes) {
+            // It may come back, or take over from its former self.
+            if matches!(outcome, Err(DeviceError::AlreadyEnrolled)) {
+                *outcome = self.enroll_alone(&enroller, enrollment).await;
+            }
         }
-    }
-
-    async fn enroll_one_by_one(
-        &self,
-        ctx: &OpContext,
-        enrollments: Vec<Enrollment>,
-    ) -> Vec<Result<Enrolled, DeviceError>> {
-        let mut outcomes = Vec::with_capacity(enrollments.len());
-        for enrollment in enrollments {
-            outcomes.push(self.enroll_device(&Enroller::User(*ctx), enrollment).await);
-        }
-        outcomes
+        Ok(outcomes)
     }
 
     async fn enroll_together(
         &self,
         ctx: &OpContext,
-        enrollments: &[Enrollment],
+        enrollments: &[&Enrollment],
     ) -> Result<Vec<Result<Enrolled, DeviceError>>, DeviceError> {
         let mut tx = self.begin().await?;
         let mut secrets: HashMap<String, EnrollmentSecret> = HashMap::new();
@@ -105,22 +110,27 @@ impl Services {
             .collect();
         let mut joined = Vec::new();
         for candidate in candidates {
+            let place = candidate.place;
             let outcome = if inserted.contains(&candidate.device.id) {
-                joined.push(candidate.device.id);
-                self.welcome(&mut tx, &candidate, &secrets).await?;
-                Ok(Enrolled {
-                    device: candidate.device,
-                    token: candidate.token,
-                })
+                joined.push(candidate);
+                continue;
             } else {
                 Err(DeviceError::AlreadyEnrolled)
             };
-            if let Some(place) = outcomes.get_mut(candidate.place) {
+            if let Some(place) = outcomes.get_mut(place) {
                 *place = Some(outcome);
             }
         }
-        self.check_license(&mut tx, ctx, &joined).await?;
+        self.welcome(&mut tx, ctx, &joined, &secrets).await?;
         self.commit(tx).await?;
+        for candidate in joined {
+            if let Some(place) = outcomes.get_mut(candidate.place) {
+                *place = Some(Ok(Enrolled {
+                    device: candidate.device,
+                    token: candidate.token,
+                }));
+            }
+        }
         Ok(outcomes.into_iter().flatten().collect())
     }
 
@@ -154,24 +164,130 @@ impl Services {
         })
     }
 
-    /// What follows a device's enrolment, within its transaction.
+    /// What follows the enrolment of devices, within its transaction.
     async fn welcome(
         &self,
         tx: &mut PgConnection,
-        candidate: &Candidate,
+        ctx: &OpContext,
+        joined: &[Candidate],
         secrets: &HashMap<String, EnrollmentSecret>,
     ) -> Result<(), DeviceError> {
-        let device = &candidate.device;
-        events::append(&mut *tx, self.now(), &enrolled_event(device, None)).await?;
-        let presented = candidate.secret.as_ref();
-        if let Some((presented, secret)) =
-            presented.and_then(|presented| Some((presented, secrets.get(presented)?)))
-        {
-            self.join_groups(&mut *tx, device, &secret.group_ids)
-                .await?;
-            self.count_use(&mut *tx, secret, presented).await?;
+        if joined.is_empty() {
+            return Ok(());
         }
-        self.follow_filters(tx, device, Changed::Facts).await?;
+        let told: Vec<_> = joined
+            .iter()
+            .map(|candidate| enrolled_event(&candidate.device, None))
+            .collect();
+        events::append_all(&mut *tx, self.now(), &told).await?;
+        for (presented, secret) in secrets {
+            let devices: Vec<_> = brought(joined, presented).collect();
+            self.join_groups(&mut *tx, &devices, &secret.group_ids)
+                .await?;
+        }
+        let devices: Vec<_> = joined.iter().map(|candidate| &candidate.device).collect();
+        self.enter_by_filters(&mut *tx, ctx.organization_id, &devices)
+            .await?;
+        let ids: Vec<_> = devices.iter().map(|device| device.id).collect();
+        self.check_license(&mut *tx, ctx, &ids).await?;
+        for (presented, secret) in secrets {
+            let uses = i32::try_from(brought(joined, presented).count()).unwrap_or(i32::MAX);
+            if uses > 0 {
+                self.count_use(&mut *tx, secret, presented, uses).await?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// The devices that brought a secret.
+fn brought<'a>(
+    joined: &'a [Candidate],
+    presented: &'a str,
+) -> impl Iterator<Item = &'a Device> + use<'a> {
+    joined
+        .iter()
+        .filter(move |candidate| candidate.secret.as_deref() == Some(presented))
+        .map(|candidate| &candidate.device)
+}
+
+/// How many transactions of devices that join by themselves are under way at once.
+pub const JOINING_AT_ONCE: usize = 2;
+/// How many devices join in one transaction at most.
+const JOINING_TOGETHER: usize = 200;
+
+/// A device that joins by itself, and who waits for its token.
+pub struct Joining {
+    secret: String,
+    enrollment: Arc<Enrollment>,
+    tell: oneshot::Sender<Enrolled>,
+}
+
+impl Services {
+    /// Enrols a device that brings a secret, together with those that come at the same time and
+    /// bring the same one. `None` if that cannot be: then it has to be enrolled alone, and gets to
+    /// know why.
+    pub(super) async fn join_together(&self, enrollment: &Arc<Enrollment>) -> Option<Enrolled> {
+        let secret = enrollment.secret.clone()?;
+        // Who takes over from its former self is looked at alone.
+        if enrollment.re_enroll {
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        let joining = Joining {
+            secret,
+            enrollment: Arc::clone(enrollment),
+            tell,
+        };
+        if let Some(duty) = self.joining.add(joining) {
+            tokio::spawn(self.clone().let_join(duty));
+        }
+        told.await.ok()
+    }
+
+    async fn let_join(self, mut duty: Duty<Joining>) {
+        loop {
+            let mut by_secret = HashMap::<_, Vec<_>>::new();
+            for joining in duty.next() {
+                let together = by_secret.entry(joining.secret.clone()).or_default();
+                together.push(joining);
+            }
+            if by_secret.is_empty() {
+                return;
+            }
+            for (secret, mut all) in by_secret {
+                while !all.is_empty() {
+                    let together = all.split_off(all.len().saturating_sub(JOINING_TOGETHER));
+                    self.let_some_join(&secret, together).await;
+                }
+            }
+        }
+    }
+
+    /// Dropping a sender tells whoever waits that it has to go alone.
+    async fn let_some_join(&self, secret: &str, together: Vec<Joining>) {
+        let Some(organization) = self.organization_of(secret).await else {
+            return;
+        };
+        let enrollments: Vec<_> = together
+            .iter()
+            .map(|joining| joining.enrollment.as_ref())
+            .collect();
+        let ctx = OpContext::system(organization);
+        let Ok(outcomes) = self.enroll_together(&ctx, &enrollments).await else {
+            return;
+        };
+        for (joining, outcome) in together.into_iter().zip(outcomes) {
+            if let Ok(enrolled) = outcome {
+                let _given_up = joining.tell.send(enrolled);
+            }
+        }
+    }
+
+    async fn organization_of(&self, secret: &str) -> Option<OrganizationId> {
+        let token = Token::parse(TokenKind::EnrollmentSecret, secret)?;
+        let mut conn = self.pool.acquire().await.ok()?;
+        let found = enrollment_secrets::find_by_hash(&mut conn, token.hash()).await;
+        found.ok()?.map(|secret| secret.organization_id)
     }
 }

@@ -1,6 +1,6 @@
 //! A device joins the organisation, by a secret or by an operator's hand.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use mdm_core::{
     Invalid,
@@ -79,10 +79,26 @@ impl Services {
         enroller: &Enroller,
         enrollment: Enrollment,
     ) -> Result<Enrolled, DeviceError> {
-        if let Enroller::User(ctx) = enroller {
-            ctx.require(Permission::WriteDevices)?;
+        let enrollment = Arc::new(enrollment);
+        match enroller {
+            Enroller::User(ctx) => ctx.require(Permission::WriteDevices)?,
+            Enroller::Device { origin } => {
+                self.throttle.check(&throttle_key(origin))?;
+                if let Some(enrolled) = self.join_together(&enrollment).await {
+                    return Ok(enrolled);
+                }
+            }
         }
-        let mut facts = parse(&enrollment)?;
+        self.enroll_alone(enroller, &enrollment).await
+    }
+
+    /// Enrols a device in a transaction of its own.
+    pub(super) async fn enroll_alone(
+        &self,
+        enroller: &Enroller,
+        enrollment: &Enrollment,
+    ) -> Result<Enrolled, DeviceError> {
+        let mut facts = parse(enrollment)?;
         let mut tx = self.begin().await?;
         let secret = self
             .admit(&mut tx, enroller, enrollment.secret.as_deref())
@@ -104,7 +120,7 @@ impl Services {
             .insert_or_replace(&mut tx, &ctx, facts, &token, enrollment.re_enroll)
             .await?;
         if let Some(secret) = &secret {
-            self.join_groups(&mut tx, &device, &secret.group_ids)
+            self.join_groups(&mut tx, &[&device], &secret.group_ids)
                 .await?;
         }
         self.follow_filters(&mut tx, &device, Changed::Facts)
@@ -113,7 +129,7 @@ impl Services {
             self.check_license(&mut tx, &ctx, &[device.id]).await?;
         }
         if let (Some(secret), Some(presented)) = (&secret, &enrollment.secret) {
-            self.count_use(&mut tx, secret, presented).await?;
+            self.count_use(&mut tx, secret, presented, 1).await?;
         }
         self.commit(tx).await?;
         if joined != Joined::New {
@@ -131,7 +147,7 @@ impl Services {
         presented: Option<&str>,
     ) -> Result<Option<EnrollmentSecret>, DeviceError> {
         let throttle_key = match enroller {
-            Enroller::Device { origin } => Some(format!("enroll {origin}")),
+            Enroller::Device { origin } => Some(throttle_key(origin)),
             Enroller::User(_) => None,
         };
         if let Some(key) = &throttle_key {
@@ -164,19 +180,20 @@ impl Services {
         }
     }
 
-    /// Counts the use of a secret, last of all. If others used it up or withdrew it in the
+    /// Counts uses of a secret, last of all. If others used it up or withdrew it in the
     /// meantime, says which.
     pub(super) async fn count_use(
         &self,
         tx: &mut PgConnection,
         secret: &EnrollmentSecret,
         presented: &str,
+        uses: i32,
     ) -> Result<(), DeviceError> {
         let now = self.now();
         let mut slot = [0_u8; 1];
         self.entropy.fill(&mut slot);
         let [slot] = slot.map(|byte| byte % USE_SLOTS);
-        if enrollment_secrets::count_use(&mut *tx, secret, slot, now).await? {
+        if enrollment_secrets::count_use(&mut *tx, secret, (slot, uses), now).await? {
             return Ok(());
         }
         let found = match Token::parse(TokenKind::EnrollmentSecret, presented) {
@@ -233,19 +250,22 @@ impl Services {
         Ok((device, joined))
     }
 
-    /// Puts a device into its secret's groups; those that are gone by now are passed over.
+    /// Puts devices into their secret's groups; those that are gone by now are passed over.
     pub(super) async fn join_groups(
         &self,
         tx: &mut PgConnection,
-        device: &Device,
+        devices: &[&Device],
         wanted: &[GroupId],
     ) -> Result<(), DeviceError> {
-        if wanted.is_empty() {
+        let Some(first) = devices.first().filter(|_| !wanted.is_empty()) else {
             return Ok(());
-        }
-        let (organization, now) = (device.organization_id, self.now());
+        };
+        let (organization, now) = (first.organization_id, self.now());
         let held = groups::hold(&mut *tx, organization, wanted).await?;
-        let rows: Vec<_> = held.into_iter().map(|group| (group, device.id)).collect();
+        let rows: Vec<_> = held
+            .into_iter()
+            .flat_map(|group| devices.iter().map(move |device| (group, device.id)))
+            .collect();
         let added = groups::add_by_hand(&mut *tx, organization, &rows, now).await?;
         let told: Vec<NewEvent> = added
             .into_iter()
@@ -275,6 +295,10 @@ impl Services {
             Counted::Expired => Err(DeviceError::LicenseExpired),
         }
     }
+}
+
+fn throttle_key(origin: &str) -> String {
+    format!("enroll {origin}")
 }
 
 /// How a device came to be enrolled.

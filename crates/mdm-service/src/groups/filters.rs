@@ -71,6 +71,22 @@ impl Services {
             .await
     }
 
+    /// Puts new devices into the groups whose filters admit them.
+    pub(crate) async fn enter_by_filters(
+        &self,
+        tx: &mut PgConnection,
+        organization: OrganizationId,
+        devices: &[&Device],
+    ) -> Result<(), StoreError> {
+        let filtered = groups::with_filters(&mut *tx, organization).await?;
+        let mut enter = Vec::new();
+        for (group, filters) in &filtered {
+            let admitted = devices.iter().filter(|device| filters.admit(device));
+            enter.extend(admitted.map(|device| (*group, device.id)));
+        }
+        self.move_by_filter(tx, organization, &enter, &[]).await
+    }
+
     async fn move_by_filter(
         &self,
         tx: &mut PgConnection,

@@ -1,4 +1,14 @@
 //! `mdm-client` calls every route that there is, and the server does what it asks.
+//!
+//! A binary of its own: which routes were called is read from the metrics of its one server.
+#![cfg(test)]
+
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end suite, which uses more of it"
+)]
+#[path = "tests/processes.rs"]
+mod processes;
 
 use std::{
     collections::BTreeSet,
@@ -27,19 +37,21 @@ use tempfile::tempfile;
 use tokio::{fs::File, io::AsyncWriteExt};
 use uuid::Uuid;
 
-use crate::app::{PASSWORD, TestApp};
+use processes::Site;
+
+const PASSWORD: &str = "correct horse battery";
 
 fn page() -> ListQuery {
     ListQuery::new().limit(10)
 }
 
-fn anonymous(app: &TestApp) -> Client {
-    Client::new(app.url.parse().unwrap(), None).unwrap()
+fn anonymous(site: &Site) -> Client {
+    Client::new(site.server.url.parse().unwrap(), None).unwrap()
 }
 
-async fn admin(app: &TestApp) -> Client {
-    let client = anonymous(app);
-    let password = PASSWORD.to_owned().into();
+async fn admin(site: &Site) -> Client {
+    let client = anonymous(site);
+    let password = site.password.clone().into();
     let signed_in = client.login("admin@mobius.local", password).await;
     client.with_token(signed_in.unwrap().token.into())
 }
@@ -236,7 +248,7 @@ async fn use_commands(client: &Client) {
     assert_eq!(offline.status(), Some(409), "{offline}");
 }
 
-async fn use_accounts(app: &TestApp, client: &Client) {
+async fn use_accounts(site: &Site, client: &Client) {
     let wish = CreateUser {
         email: "u@example.org".to_owned(),
         name: None,
@@ -253,7 +265,7 @@ async fn use_accounts(app: &TestApp, client: &Client) {
     assert_eq!(client.user(user).await.unwrap().name, "U");
 
     let login = || async {
-        let client = anonymous(app);
+        let client = anonymous(site);
         let tokens = client
             .login("u@example.org", PASSWORD.to_owned().into())
             .await;
@@ -261,7 +273,7 @@ async fn use_accounts(app: &TestApp, client: &Client) {
     };
     let tokens = login().await;
     let other = login().await;
-    let own = anonymous(app).with_token(tokens.token.into());
+    let own = anonymous(site).with_token(tokens.token.into());
     assert_eq!(own.me().await.unwrap().role, "viewer");
     let sessions = own.sessions().await.unwrap().sessions;
     let ended = sessions.iter().find(|session| !session.current).unwrap().id;
@@ -291,7 +303,7 @@ async fn use_accounts(app: &TestApp, client: &Client) {
     client.update_api_key(id, &change).await.unwrap();
     assert_eq!(client.api_keys(&page()).await.unwrap().total, 1);
     assert_eq!(client.api_key(id).await.unwrap().name, "watcher");
-    let program = anonymous(app).with_api_key(made.key.into());
+    let program = anonymous(site).with_api_key(made.key.into());
     program.devices(&page()).await.unwrap();
     assert_eq!(
         program.users(&page()).await.unwrap_err().status(),
@@ -370,7 +382,7 @@ async fn use_packages(client: &Client) -> Uuid {
 }
 
 /// Makes, changes and revokes a secret with which a device joined; gives the device's client.
-async fn use_secrets(app: &TestApp, client: &Client) -> Client {
+async fn use_secrets(site: &Site, client: &Client) -> Client {
     let wish = CreateEnrollmentSecret {
         name: "office".to_owned(),
         ..CreateEnrollmentSecret::default()
@@ -389,15 +401,15 @@ async fn use_secrets(app: &TestApp, client: &Client) -> Client {
         enrollment_secret: Some(made.secret),
         ..machine("four")
     };
-    let anonymous = anonymous(app);
+    let anonymous = anonymous(site);
     let enrolled = anonymous.enroll_self(&request, false).await.unwrap();
     let device = anonymous.with_token(enrolled.device_token.into());
     client.revoke_enrollment_secret(id).await.unwrap();
     device
 }
 
-async fn use_device_side(app: &TestApp, client: &Client, tool: Uuid) {
-    let device = use_secrets(app, client).await;
+async fn use_device_side(site: &Site, client: &Client, tool: Uuid) {
+    let device = use_secrets(site, client).await;
     let four = ["four".to_owned()];
     let tool_to = |intent| client.assign_application_to_devices(tool, &four, Some(intent));
     tool_to("install").await.unwrap();
@@ -490,16 +502,16 @@ async fn use_device_side(app: &TestApp, client: &Client, tool: Uuid) {
         .unwrap();
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn every_route_is_covered_by_the_client() {
-    let app = TestApp::start().await;
-    let client = admin(&app).await;
+    let site = Site::start().await;
+    let client = admin(&site).await;
     use_devices(&client).await;
     use_groups_and_policies(&client).await;
     use_commands(&client).await;
-    use_accounts(&app, &client).await;
+    use_accounts(&site, &client).await;
     let tool = use_packages(&client).await;
-    use_device_side(&app, &client, tool).await;
+    use_device_side(&site, &client, tool).await;
     client.delete_application(tool).await.unwrap();
 
     let query = EventQuery {
@@ -515,7 +527,7 @@ async fn every_route_is_covered_by_the_client() {
     while stream.next().await.unwrap().kind != "policy_changed" {}
     let status = client.license_status().await.unwrap();
     assert_eq!(client.set_license(None).await.unwrap(), status);
-    let anonymous = anonymous(&app);
+    let anonymous = anonymous(&site);
     anonymous.health().await.unwrap();
     anonymous.live().await.unwrap();
     anonymous.ready().await.unwrap();
