@@ -343,7 +343,7 @@ async fn what_is_wrong_is_told_and_the_exit_code_says_so() {
     }
     .command(&["--server", &site.server.url, "devices", "list", "--json"]);
     let output = command
-        .env("MDMCTL_API_KEY", made["key"].as_str().unwrap())
+        .env("MDM_API_KEY", made["key"].as_str().unwrap())
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "[]\n");

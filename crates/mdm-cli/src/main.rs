@@ -35,15 +35,15 @@ use session::Connection;
 
 /// Mobius MDM from the command line.
 ///
-/// Signs in once with `mdmctl login` and keeps the session. Programs set MDMCTL_API_KEY instead,
-/// and MDMCTL_SERVER if the server is not on this machine.
+/// Signs in once with `mdmctl login` and keeps the session. Programs set MDM_API_KEY instead,
+/// and MDM_SERVER if the server is not on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "mdmctl", version, max_term_width = 100)]
 struct Cli {
     /// The server [default: the one that was signed in to, else http://127.0.0.1:8081]
     #[arg(
         long,
-        env = "MDMCTL_SERVER",
+        env = "MDM_SERVER",
         value_name = "URL",
         global = true,
         help_heading = "For every call"

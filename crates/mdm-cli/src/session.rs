@@ -25,7 +25,7 @@ const MARGIN: Duration = Duration::seconds(60);
 #[derive(Debug, Args)]
 pub struct Login {
     /// The e-mail address or name of the user; asked for if not given
-    #[arg(long, short, env = "MDMCTL_USER")]
+    #[arg(long, short)]
     user: Option<String>,
 }
 
@@ -113,7 +113,7 @@ impl Connection {
         if !matches!(server.scheme(), "http" | "https") {
             bail!("the server's address must begin with http:// or https://, not {server}");
         }
-        let api_key = env::var("MDMCTL_API_KEY")
+        let api_key = env::var("MDM_API_KEY")
             .ok()
             .filter(|key| !key.is_empty());
         Ok(Self {
@@ -172,7 +172,7 @@ impl Connection {
 
     fn not_signed_in(&self, why: &str) -> anyhow::Error {
         anyhow!(
-            "{why}: run `mdmctl --server {} login`, or set MDMCTL_API_KEY",
+            "{why}: run `mdmctl --server {} login`, or set MDM_API_KEY",
             self.server.as_str().trim_end_matches('/')
         )
     }
