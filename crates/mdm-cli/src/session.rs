@@ -113,9 +113,7 @@ impl Connection {
         if !matches!(server.scheme(), "http" | "https") {
             bail!("the server's address must begin with http:// or https://, not {server}");
         }
-        let api_key = env::var("MDM_API_KEY")
-            .ok()
-            .filter(|key| !key.is_empty());
+        let api_key = env::var("MDM_API_KEY").ok().filter(|key| !key.is_empty());
         Ok(Self {
             server,
             store,

@@ -79,6 +79,7 @@ const SOURCE: Source = Source {
     columns: "organization_id, id, name, role, scopes, expires_at, last_used_at, created_by, created_at, updated_at",
     from: "api_keys",
     organization: "organization_id",
+    id: "id",
     plan_each: false,
 };
 

@@ -96,6 +96,7 @@ const SOURCE: Source = Source {
               created_at, updated_at",
     from: "applications",
     organization: "organization_id",
+    id: "id",
     plan_each: false,
 };
 

@@ -118,6 +118,7 @@ impl Assigned {
             columns,
             from,
             organization: "a.organization_id",
+            id: "t.id",
             plan_each: false,
         }
     }

@@ -216,6 +216,7 @@ const SOURCE: Source = Source {
               created_by, created_at, sent_at, completed_at, expires_at, attempts, batch_id",
     from: "commands",
     organization: "organization_id",
+    id: "id",
     plan_each: false,
 };
 

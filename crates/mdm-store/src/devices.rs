@@ -201,6 +201,7 @@ impl DeviceFilter {
             columns: COLUMNS,
             from: "devices",
             organization: "organization_id",
+            id: "id",
             plan_each: self.search.is_some() || self.label.is_some(),
         }
     }

@@ -109,6 +109,7 @@ const SOURCE: Source = Source {
               s.revoked_at, s.created_by, s.created_at, s.version",
     from: "enrollment_secrets s",
     organization: "s.organization_id",
+    id: "s.id",
     plan_each: false,
 };
 

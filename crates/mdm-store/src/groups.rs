@@ -88,6 +88,7 @@ const SOURCE: Source = Source {
                AND m.group_id = g.id) AS device_count",
     from: "device_groups g",
     organization: "g.organization_id",
+    id: "g.id",
     plan_each: false,
 };
 

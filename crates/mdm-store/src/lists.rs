@@ -271,6 +271,8 @@ pub(crate) struct Source {
     pub from: &'static str,
     /// The column of the organisation.
     pub organization: &'static str,
+    /// The column of the id.
+    pub id: &'static str,
     /// Whether the plan has to be made for the very values: a search for a part of a text is best
     /// served by another plan when the part is common.
     pub plan_each: bool,
@@ -360,6 +362,11 @@ impl Source {
         narrow: Narrow<'_>,
     ) -> Result<Total, StoreError> {
         let mut query = self.query("SELECT count(*) FROM (SELECT 1", organization, narrow);
+        if !self.plan_each {
+            // Without an order a plan for any organisation may read the whole table, hoping to find
+            // enough early.
+            query.push(" ORDER BY ").push(self.id);
+        }
         query.push(format_args!(" LIMIT {}) AS counted", COUNT_AT_MOST + 1));
         let counted: i64 = query
             .build_query_scalar()

@@ -101,6 +101,7 @@ const SOURCE: Source = Source {
               updated_at",
     from: "policies",
     organization: "organization_id",
+    id: "id",
     plan_each: false,
 };
 

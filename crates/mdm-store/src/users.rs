@@ -263,6 +263,7 @@ const SOURCE: Source = Source {
     columns: "organization_id, id, email, name, role, '' AS password_hash, disabled_at, created_at, updated_at, version",
     from: "users",
     organization: "organization_id",
+    id: "id",
     plan_each: false,
 };
 

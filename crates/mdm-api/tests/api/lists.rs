@@ -214,3 +214,24 @@ async fn every_list_refuses_what_it_does_not_know() {
         .expect(200);
     }
 }
+
+#[actix_web::test]
+async fn a_total_is_never_older_than_the_last_change() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    for count in 1..=5 {
+        let (device, _) = app.enroll(&admin, &format!("u-{count}")).await;
+        let page = app.get("/api/v1/devices?limit=1", &admin).await;
+        assert_eq!(page.expect(200)["total"], count);
+        let sort = app.get("/api/v1/devices?limit=1&sort=-hostname", &admin);
+        assert_eq!(sort.await.expect(200)["total"], count);
+        if count == 5 {
+            let path = format!("/api/v1/devices/{}", text(&device, "id"));
+            app.call("DELETE", &path, Some(&admin), None)
+                .await
+                .expect(204);
+            let page = app.get("/api/v1/devices?limit=1", &admin).await;
+            assert_eq!(page.expect(200)["total"], 4);
+        }
+    }
+}

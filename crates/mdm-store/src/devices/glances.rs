@@ -46,13 +46,16 @@ pub async fn glances(
                d.status,
                d.policy_revision + o.policy_revision AS "revision!",
                d.applied_revision,
-               EXISTS (SELECT 1
-                         FROM commands c
-                        WHERE c.organization_id = d.organization_id
-                          AND c.device_id = d.id
-                          AND c.status IN ('pending', 'sent', 'running')) AS "has_open!"
+               open.command_id IS NOT NULL AS "has_open!"
           FROM devices d
           JOIN organizations o ON o.id = d.organization_id
+          -- One look into the index per device; as EXISTS it may become one over all open commands.
+          LEFT JOIN LATERAL (SELECT c.id AS command_id
+                               FROM commands c
+                              WHERE c.organization_id = d.organization_id
+                                AND c.device_id = d.id
+                                AND c.status IN ('pending', 'sent', 'running')
+                              LIMIT 1) open ON true
          WHERE d.token_hash = ANY ($1)
         "#,
         &hashes
