@@ -190,7 +190,10 @@ impl Worker {
             let _ending = self.news.send(News::Running(id)).await;
         }
         let (context, news) = (Arc::clone(&self.context), self.news.clone());
-        let is_refresh = command.command == "refresh_inventory";
+        let changes_inventory = matches!(
+            command.command.as_str(),
+            "refresh_inventory" | "install_app" | "uninstall_app"
+        );
         // A task of its own: a fault in one command must not end its lane.
         let running = AbortOnDropHandle::new(tokio::spawn(async move {
             commands::execute(&command, &context, &news).await
@@ -198,13 +201,13 @@ impl Worker {
         let done = running.await.unwrap_or_else(|fault| {
             CommandOutcome::Failed(format!("the agent's own fault: {fault}"))
         });
-        let is_inventory = is_refresh && matches!(done, CommandOutcome::Completed(_));
+        let is_news = changes_inventory && matches!(done, CommandOutcome::Completed(_));
         let ended = bounded(outcome(id, done));
         tracing::info!(command = %id, status = ended.status, "ended");
         self.journal
             .with(move |ledger| ledger.finish(&ended, now()))
             .await?;
-        if is_inventory {
+        if is_news {
             let _ending = self.news.send(News::Inventory).await;
         }
         Ok(true)

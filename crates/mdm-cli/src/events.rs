@@ -55,7 +55,16 @@ impl Events {
         if self.follow {
             return follow(connection, query, output).await;
         }
-        print_page(&client.events(&query).await?, output)
+        let mut query = query;
+        loop {
+            let page = client.events(&query).await?;
+            print_page(&page, output)?;
+            // The server looks at a part of the log at a time: a page may be empty, and more follow.
+            if !page.events.is_empty() || query.after.as_deref() == Some(&page.next_cursor) {
+                return Ok(());
+            }
+            query.after = Some(page.next_cursor);
+        }
     }
 }
 

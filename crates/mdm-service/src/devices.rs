@@ -123,8 +123,9 @@ impl Services {
         ctx.require(Permission::ReadDevices)?;
         let organization = ctx.organization_id;
         let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
-        let page = devices::list(&mut conn, organization, filter, request).await?;
         let list = format!("devices {filter:?}");
+        let is_long = self.totals.is_estimated(organization, &list);
+        let page = devices::list(&mut conn, organization, filter, request, is_long).await?;
         let count = devices::total(&mut conn, organization, filter);
         let total = self
             .totals

@@ -66,10 +66,10 @@ impl Totals {
         page: &ListPage<T>,
         count: impl Future<Output = Result<Total, StoreError>>,
     ) -> Result<Total, StoreError> {
-        if let Some(total) = page.total_if_whole() {
+        if let Some(total) = page.total {
             return Ok(total);
         }
-        let key = format!("{organization} {list}");
+        let key = key(organization, list);
         let changes = changes.count();
         if let Some(total) = self.held(&key, changes) {
             return Ok(total);
@@ -91,6 +91,13 @@ impl Totals {
         Ok(total)
     }
 
+    /// Whether the list is known to be longer than what is counted.
+    pub fn is_estimated(&self, organization: OrganizationId, list: &str) -> bool {
+        // An estimate is good whatever was changed.
+        let held = self.held(&key(organization, list), 0);
+        matches!(held, Some(Total::Estimate(_)))
+    }
+
     fn held(&self, key: &str, changes: u64) -> Option<Total> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let held = held.get(key).filter(|held| held.since.elapsed() < FRESH)?;
@@ -99,4 +106,8 @@ impl Totals {
             total => Some(total),
         }
     }
+}
+
+fn key(organization: OrganizationId, list: &str) -> String {
+    format!("{organization} {list}")
 }

@@ -380,17 +380,25 @@ pub async fn find_by_token(
     row.map(Device::try_from).transpose()
 }
 
-/// A page of the devices that the filter lets through.
+/// A page of the devices that the filter lets through. `is_long`: that there are very many is known.
 pub async fn list(
     conn: &mut PgConnection,
     organization: OrganizationId,
     filter: &DeviceFilter,
     request: &ListRequest,
+    is_long: bool,
 ) -> Result<ListPage<Device>, StoreError> {
-    let page: ListPage<DeviceRow> = filter
-        .source()
-        .page(conn, organization, request, &|query| filter.narrow(query))
-        .await?;
+    let (source, narrow) = (filter.source(), |query: &mut _| filter.narrow(query));
+    let mut found: Option<ListPage<DeviceRow>> = None;
+    if filter.search.is_some() && !is_long {
+        found = source
+            .search_page(&mut *conn, organization, request, &narrow)
+            .await?;
+    }
+    let page = match found {
+        Some(page) => page,
+        None => source.page(conn, organization, request, &narrow).await?,
+    };
     page.try_map(Device::try_from)
 }
 

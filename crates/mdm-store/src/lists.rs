@@ -230,24 +230,17 @@ pub struct ListPage<T> {
     pub items: Vec<T>,
     /// For the next page; none on the last.
     pub next_cursor: Option<String>,
-    /// Whether nothing is before it.
-    pub is_first: bool,
+    /// How many rows there are in all, if that was seen in passing.
+    pub total: Option<Total>,
 }
 
 impl<T> ListPage<T> {
-    /// How many rows there are in all, if the page has them all.
-    pub fn total_if_whole(&self) -> Option<Total> {
-        let is_whole = self.is_first && self.next_cursor.is_none();
-        let count = i64::try_from(self.items.len()).ok();
-        count.filter(|_| is_whole).map(Total::Exact)
-    }
-
     /// The page with each item turned into something else.
     pub fn map<U>(self, turn: impl FnMut(T) -> U) -> ListPage<U> {
         ListPage {
             items: self.items.into_iter().map(turn).collect(),
             next_cursor: self.next_cursor,
-            is_first: self.is_first,
+            total: self.total,
         }
     }
 
@@ -258,7 +251,7 @@ impl<T> ListPage<T> {
         Ok(ListPage {
             items: self.items.into_iter().map(turn).collect::<Result<_, E>>()?,
             next_cursor: self.next_cursor,
-            is_first: self.is_first,
+            total: self.total,
         })
     }
 }
@@ -313,6 +306,56 @@ impl Source {
     {
         let mut query = self.query(&self.select(request), organization, narrow);
         push_after(&mut query, request);
+        self.read(conn, request, query, None).await
+    }
+
+    /// As [`page`](Self::page) of a search in the order of the ids: what is found is looked for once,
+    /// for the page and for the total. `None` if more than [`COUNT_AT_MOST`] is found, of which a
+    /// page is found faster by going along the ids.
+    pub async fn search_page<R>(
+        &self,
+        conn: &mut PgConnection,
+        organization: OrganizationId,
+        request: &ListRequest,
+        narrow: Narrow<'_>,
+    ) -> Result<Option<ListPage<R>>, StoreError>
+    where
+        R: for<'r> FromRow<'r, PgRow>,
+    {
+        if !request.is_by_id_only() {
+            return Ok(None);
+        }
+        let hits = format!("WITH hits AS MATERIALIZED (SELECT {}", self.id);
+        let mut query = self.query(&hits, organization, narrow);
+        query
+            .push(format_args!(
+                " LIMIT {}) SELECT {}, (SELECT count(*) FROM hits) AS found FROM {} WHERE {} = ",
+                COUNT_AT_MOST + 1,
+                self.columns,
+                self.from,
+                self.organization,
+            ))
+            .push_bind(organization.uuid())
+            .push(format_args!(" AND {} IN (SELECT id FROM hits)", self.id));
+        push_after(&mut query, request);
+        let mut found = 0;
+        let page = self.read(conn, request, query, Some(&mut found)).await?;
+        Ok((found <= COUNT_AT_MOST).then(|| ListPage {
+            total: page.total.or((found > 0).then_some(Total::Exact(found))),
+            ..page
+        }))
+    }
+
+    async fn read<R>(
+        &self,
+        conn: &mut PgConnection,
+        request: &ListRequest,
+        mut query: QueryBuilder<Postgres>,
+        found: Option<&mut i64>,
+    ) -> Result<ListPage<R>, StoreError>
+    where
+        R: for<'r> FromRow<'r, PgRow>,
+    {
         push_order(&mut query, request);
         // The number itself, not a parameter: PostgreSQL can then plan once for few rows.
         query.push(format_args!(" LIMIT {}", request.limit + 1));
@@ -329,11 +372,17 @@ impl Source {
             Some(last) => Some(request.cursor_of(key_of(last, request)?)),
             None => None,
         };
+        if let (Some(found), Some(row)) = (found, rows.first()) {
+            *found = row.try_get("found")?;
+        }
         let items: Result<Vec<R>, sqlx::Error> = rows.iter().take(limit).map(R::from_row).collect();
+        let items = items?;
+        let is_whole = request.after.is_none() && request.offset == 0 && next_cursor.is_none();
+        let count = i64::try_from(items.len()).ok();
         Ok(ListPage {
-            items: items?,
+            items,
             next_cursor,
-            is_first: request.after.is_none() && request.offset == 0,
+            total: count.filter(|_| is_whole).map(Total::Exact),
         })
     }
 
