@@ -35,6 +35,7 @@ use mdm_proto::{
 use serde_json::{Value, json};
 use tempfile::tempfile;
 use tokio::{fs::File, io::AsyncWriteExt};
+use totp_rs::{Builder, Secret};
 use uuid::Uuid;
 
 use processes::Site;
@@ -285,6 +286,15 @@ async fn use_accounts(site: &Site, client: &Client) {
         "another good password".to_owned().into(),
     );
     own.change_password(&old, &new).await.unwrap();
+    let secret = own.begin_totp().await.unwrap().secret;
+    let totp = Builder::new().with_secret(Secret::try_from_base32(&secret).unwrap());
+    let code = totp.build().unwrap().generate_current().to_string();
+    let codes = own.confirm_totp(&code).await.unwrap().recovery_codes;
+    let refused = own.login("u@example.org", new.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Some("TOTP_REQUIRED"));
+    let recovered = own.login_with("u@example.org", new, Some(codes[0].clone()));
+    recovered.await.unwrap();
+    own.remove_totp(&codes[1]).await.unwrap();
     let renewed = own.refresh(&tokens.refresh_token.into()).await.unwrap();
     own.with_token(renewed.token.into()).logout().await.unwrap();
     client.delete_user(user).await.unwrap();

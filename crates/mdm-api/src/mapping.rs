@@ -39,6 +39,7 @@ pub fn user(user: core_users::User) -> auth::User {
         email: user.email.as_str().to_owned(),
         name: user.name,
         role: user.role.to_string(),
+        totp_enabled: user.totp_enabled,
         created_at: user.created_at.into(),
         updated_at: user.updated_at.into(),
     }
@@ -653,6 +654,7 @@ pub fn user_account(user: core_users::User) -> users::UserAccount {
         email: user.email.as_str().to_owned(),
         name: user.name,
         role: user.role.to_string(),
+        totp_enabled: user.totp_enabled,
         disabled: user.disabled_at.is_some(),
         version: user.version,
         created_at: user.created_at.into(),

@@ -310,6 +310,10 @@ impl From<AuthError> for ApiError {
             AuthError::WrongCredentials => {
                 Self::unauthorized("WRONG_CREDENTIALS", error.to_string())
             }
+            AuthError::TotpRequired => Self::unauthorized("TOTP_REQUIRED", error.to_string()),
+            AuthError::WrongTotp => Self::unauthorized("WRONG_TOTP", error.to_string()),
+            AuthError::TotpEnabled => Self::conflict("TOTP_ENABLED", error.to_string()),
+            AuthError::TotpNotBegun => Self::conflict("TOTP_NOT_BEGUN", error.to_string()),
             AuthError::InvalidRefreshToken => {
                 Self::unauthorized("REFRESH_TOKEN_INVALID", error.to_string())
             }
@@ -323,7 +327,7 @@ impl From<AuthError> for ApiError {
             AuthError::Invalid(invalid) => invalid.into(),
             AuthError::Store(error) => error.into(),
             AuthError::Password(PasswordError::Busy) => Self::busy(),
-            AuthError::Password(_) | AuthError::Key(_) => {
+            AuthError::Password(_) | AuthError::Key(_) | AuthError::Sealing(_) => {
                 tracing::error!(request_id = %request_id::current(), %error, "signing in failed");
                 Self::internal()
             }

@@ -20,6 +20,7 @@ mod policies;
 mod run;
 mod secrets;
 mod session;
+mod totp;
 mod users;
 
 use std::{io, process::ExitCode};
@@ -64,6 +65,9 @@ enum Command {
     Logout,
     /// Tell who is signed in
     Whoami,
+    /// One's own second factor
+    #[command(subcommand)]
+    Totp(totp::Totp),
     /// Devices: what they are, what they have, where they stand
     #[command(subcommand)]
     Devices(devices::Devices),
@@ -126,6 +130,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Login(login) => login.run(&connection, output).await?,
         Command::Logout => connection.logout(output).await?,
         Command::Whoami => output.show(&connection.client().await?.me().await?)?,
+        Command::Totp(totp) => totp.run(&connection.client().await?, output).await?,
         Command::Devices(devices) => devices.run(&connection.client().await?, output).await?,
         Command::Groups(groups) => groups.run(&connection.client().await?, output).await?,
         Command::Policies(policies) => policies.run(&connection.client().await?, output).await?,

@@ -27,6 +27,9 @@ pub struct Login {
     /// The e-mail address or name of the user; asked for if not given
     #[arg(long, short)]
     user: Option<String>,
+    /// The code of the second factor, or a recovery code; asked for on a terminal
+    #[arg(long, value_name = "CODE")]
+    totp: Option<String>,
 }
 
 impl Login {
@@ -39,7 +42,17 @@ impl Login {
         };
         let password = read_secret("Password")?;
         let client = connection.anonymous()?;
-        let signed_in = client.login(&user, password.into()).await?;
+        let mut signed_in = client
+            .login_with(&user, password.clone().into(), self.totp)
+            .await;
+        if let Err(error) = &signed_in
+            && error.code() == Some("TOTP_REQUIRED")
+            && io::stdin().is_terminal()
+        {
+            let code = Some(ask("Code")?);
+            signed_in = client.login_with(&user, password.into(), code).await;
+        }
+        let signed_in = signed_in?;
         let who = signed_in.user.clone();
         connection
             .store

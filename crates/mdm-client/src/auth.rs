@@ -1,7 +1,9 @@
 //! Signing in and out, and one's own account.
 
 use mdm_proto::{
-    auth::{LoginRequest, RefreshRequest, TokenResponse, User},
+    auth::{
+        LoginRequest, RecoveryCodes, RefreshRequest, TokenResponse, TotpCode, TotpSecret, User,
+    },
     users::{ChangePassword, SessionList},
 };
 use reqwest::Method;
@@ -17,10 +19,22 @@ impl Client {
         name: &str,
         password: SecretString,
     ) -> Result<TokenResponse, ClientError> {
+        self.login_with(name, password, None).await
+    }
+
+    /// As [`login`](Self::login), with the code of a second factor, without which one who has it is
+    /// refused with `TOTP_REQUIRED`.
+    pub async fn login_with(
+        &self,
+        name: &str,
+        password: SecretString,
+        totp: Option<String>,
+    ) -> Result<TokenResponse, ClientError> {
         let body = LoginRequest {
             email: None,
             username: Some(name.to_owned()),
             password: password.expose_secret().to_owned(),
+            totp,
         };
         self.post("/api/v1/auth/login", &body).await
     }
@@ -68,5 +82,24 @@ impl Client {
     /// Ends one of one's own sessions: its tokens stop working at once.
     pub async fn end_session(&self, id: Uuid) -> Result<(), ClientError> {
         self.delete(&format!("/api/v1/auth/sessions/{id}")).await
+    }
+
+    /// Makes a secret for one's authenticator, which counts when a code of it is confirmed.
+    pub async fn begin_totp(&self) -> Result<TotpSecret, ClientError> {
+        self.call(Method::POST, "/api/v1/auth/totp")?.answer().await
+    }
+
+    /// Confirms one's authenticator by a code. The recovery codes are shown this once.
+    pub async fn confirm_totp(&self, code: &str) -> Result<RecoveryCodes, ClientError> {
+        let code = code.to_owned();
+        self.post("/api/v1/auth/totp/confirm", &TotpCode { code })
+            .await
+    }
+
+    /// Removes one's authenticator, with a code of it or a recovery code.
+    pub async fn remove_totp(&self, code: &str) -> Result<(), ClientError> {
+        let code = code.to_owned();
+        let call = self.call(Method::DELETE, "/api/v1/auth/totp")?;
+        call.json(&TotpCode { code }).done().await
     }
 }

@@ -64,6 +64,8 @@ pub struct User {
     pub name: String,
     /// What the user may do.
     pub role: Role,
+    /// Whether the user needs a second factor to sign in.
+    pub totp_enabled: bool,
     /// When the account was closed, if it was.
     pub disabled_at: Option<Timestamp>,
     /// When the account was made.

@@ -18,6 +18,33 @@ pub struct LoginRequest {
     pub username: Option<String>,
     /// The password.
     pub password: String,
+    /// For a user with a second factor: the present code of the authenticator, or a recovery code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp: Option<String>,
+}
+
+/// The answer to `POST /auth/totp`: for an authenticator, and shown this once.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct TotpSecret {
+    /// The secret in Base32 (RFC 4648), to type in.
+    pub secret: String,
+    /// The same as an `otpauth` address, for a QR code.
+    pub uri: String,
+}
+
+/// `POST /auth/totp/confirm` and `DELETE /auth/totp`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TotpCode {
+    /// The present code of the authenticator; to remove it, also a recovery code.
+    pub code: String,
+}
+
+/// The answer to `POST /auth/totp/confirm`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct RecoveryCodes {
+    /// Each signs in once in place of a code. Shown this once.
+    pub recovery_codes: Vec<String>,
 }
 
 /// `POST /auth/refresh`.
@@ -54,6 +81,9 @@ pub struct User {
     pub name: String,
     /// `viewer`, `operator` or `admin`.
     pub role: String,
+    /// Whether signing in needs a second factor.
+    #[serde(default)]
+    pub totp_enabled: bool,
     /// When the account was made.
     pub created_at: Timestamp,
     /// When it was last changed.

@@ -17,6 +17,9 @@ pub struct UserAccount {
     pub name: String,
     /// `viewer`, `operator` or `admin`.
     pub role: String,
+    /// Whether signing in needs a second factor.
+    #[serde(default)]
+    pub totp_enabled: bool,
     /// Whether the user is closed out.
     pub disabled: bool,
     /// Counts the changes; the `ETag` in numbers.

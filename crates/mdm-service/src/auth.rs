@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use crate::{
     context::{Actor, OpContext},
     passwords::{PasswordError, parse_new_password},
+    sealing::CannotOpen,
     services::Services,
     throttle::Throttled,
     tokens::KeyError,
@@ -47,6 +48,21 @@ pub enum AuthError {
     /// Unknown user or wrong password: which of the two is not told.
     #[error("the name or the password is wrong")]
     WrongCredentials,
+    /// The password is right, and the user has a second factor.
+    #[error("send the code of the second factor as totp, or a recovery code")]
+    TotpRequired,
+    /// The code of the second factor is wrong, or was used before.
+    #[error("the code of the second factor is wrong, or was used before")]
+    WrongTotp,
+    /// The second factor is in force: it has to be removed before there can be another.
+    #[error("there is a second factor: remove it before you make another")]
+    TotpEnabled,
+    /// There is no second factor, nor one to confirm.
+    #[error("there is no second factor: begin with POST /api/v1/auth/totp")]
+    TotpNotBegun,
+    /// The second factor's secret cannot be sealed or opened.
+    #[error(transparent)]
+    Sealing(#[from] CannotOpen),
     /// The refresh token is not known, expired, or of a session that ended.
     #[error("the refresh token is not valid; sign in again")]
     InvalidRefreshToken,
@@ -84,6 +100,7 @@ impl Services {
         &self,
         name: LoginName,
         password: SecretString,
+        totp: Option<&str>,
         origin: &str,
     ) -> Result<SignedIn, AuthError> {
         let (LoginName::Email(text) | LoginName::Username(text)) = &name;
@@ -101,6 +118,13 @@ impl Services {
         let now = self.now();
         let session = SessionId::new(self.clock.as_ref(), self.entropy.as_ref());
         let mut tx = self.begin().await?;
+        if user.totp_enabled {
+            let code = totp.ok_or(AuthError::TotpRequired)?;
+            if self.take_code(&mut tx, &user, code).await? != Some(true) {
+                self.throttle.failed(&by_account);
+                return Err(AuthError::WrongTotp);
+            }
+        }
         sessions::insert(&mut tx, user.organization_id, session, user.id, now).await?;
         let signed_in = self.issue(&mut tx, user, session, now).await?;
         self.commit(tx).await?;

@@ -8,7 +8,7 @@ use mdm_core::{
     roles::Role,
     users::{Email, User},
 };
-use mdm_store::{PgPool, StoreError, organizations, signing_keys, users};
+use mdm_store::{PgPool, StoreError, organizations, second_factors, signing_keys, users};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -94,6 +94,7 @@ pub async fn prepare(
         email: email.clone(),
         name: "admin".to_owned(),
         role: Role::Admin,
+        totp_enabled: false,
         disabled_at: None,
         created_at: now,
         updated_at: now,
@@ -135,7 +136,8 @@ pub async fn rotate_signing_key(
     Ok(key.id)
 }
 
-/// Sets a user's password to a new random one, ends the user's sessions, and gives the password.
+/// Sets a user's password to a new random one, takes the second factor away, ends the user's
+/// sessions, and gives the password.
 pub async fn reset_password(
     pool: &PgPool,
     clock: &dyn Clock,
@@ -151,6 +153,9 @@ pub async fn reset_password(
         .ok_or_else(|| InstallationError::NoSuchUser(email.as_str().to_owned()))?
         .user;
     crate::auth::change_password(&mut tx, &user, &hash, clock.now()).await?;
+    if user.totp_enabled {
+        second_factors::remove(&mut tx, &user, clock.now()).await?;
+    }
     tx.commit().await.map_err(StoreError::from)?;
     Ok(password)
 }

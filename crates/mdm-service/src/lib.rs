@@ -27,6 +27,7 @@ pub mod passwords;
 pub mod policies;
 pub mod presence;
 pub mod sealing;
+pub mod second_factor;
 pub mod services;
 pub mod stream;
 pub mod throttle;

@@ -95,6 +95,7 @@ impl Services {
             name: invalid::text("/name", name, 200)?,
             email,
             role: parse_role(new.role.as_deref().unwrap_or(Role::Viewer.as_str()))?,
+            totp_enabled: false,
             disabled_at: None,
             created_at: now,
             updated_at: now,

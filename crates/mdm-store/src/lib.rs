@@ -22,6 +22,7 @@ pub mod lists;
 pub mod migrations;
 pub mod organizations;
 pub mod policies;
+pub mod second_factors;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;

@@ -2,7 +2,9 @@
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 use mdm_proto::{
-    auth::{LoginRequest, RefreshRequest, TokenResponse, User},
+    auth::{
+        LoginRequest, RecoveryCodes, RefreshRequest, TokenResponse, TotpCode, TotpSecret, User,
+    },
     users::{ChangePassword, SessionList, UserSession},
 };
 use mdm_service::auth::{AuthError, LoginName};
@@ -24,7 +26,10 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
         .service(me)
         .service(change_password)
         .service(sessions)
-        .service(end_session);
+        .service(end_session)
+        .service(begin_totp)
+        .service(confirm_totp)
+        .service(remove_totp);
 }
 
 /// Signs a user in.
@@ -48,7 +53,12 @@ async fn login(
     };
     let signed_in = state
         .services
-        .login(name, body.password.into(), &origin(&request))
+        .login(
+            name,
+            body.password.into(),
+            body.totp.as_deref(),
+            &origin(&request),
+        )
         .await?;
     Ok(web::Json(mapping::tokens(signed_in)))
 }
@@ -133,5 +143,52 @@ async fn end_session(
         .parse()
         .map_err(|_malformed| AuthError::NoSuchSession)?;
     state.services.end_session(&caller.ctx, session).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Makes a secret for one's authenticator. It counts when a code of it is confirmed; until then it
+/// can be made anew.
+#[utoipa::path(tag = "authentication", responses((status = 201, body = TotpSecret)))]
+#[post("/auth/totp")]
+async fn begin_totp(
+    state: web::Data<AppState>,
+    caller: SignedIn,
+) -> Result<HttpResponse, ApiError> {
+    let begun = state.services.begin_totp(&caller.ctx).await?;
+    Ok(HttpResponse::Created().json(TotpSecret {
+        secret: begun.secret,
+        uri: begun.uri,
+    }))
+}
+
+/// Confirms the authenticator by a code: from now on signing in needs one.
+#[utoipa::path(tag = "authentication", request_body = TotpCode, responses((status = 200, body = RecoveryCodes)))]
+#[post("/auth/totp/confirm")]
+async fn confirm_totp(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    caller: SignedIn,
+    StrictJson(body): StrictJson<TotpCode>,
+) -> Result<web::Json<RecoveryCodes>, ApiError> {
+    let services = &state.services;
+    let recovery_codes = services
+        .confirm_totp(&caller.ctx, &body.code, &origin(&request))
+        .await?;
+    Ok(web::Json(RecoveryCodes { recovery_codes }))
+}
+
+/// Removes one's authenticator, with a code of it or a recovery code.
+#[utoipa::path(tag = "authentication", request_body = TotpCode, responses((status = 204)))]
+#[delete("/auth/totp")]
+async fn remove_totp(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    caller: SignedIn,
+    StrictJson(body): StrictJson<TotpCode>,
+) -> Result<HttpResponse, ApiError> {
+    let services = &state.services;
+    services
+        .remove_totp(&caller.ctx, &body.code, &origin(&request))
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -15,5 +15,6 @@ mod license;
 mod lists;
 mod malformed;
 mod policies;
+mod second_factor;
 mod system;
 mod users;
