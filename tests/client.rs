@@ -290,7 +290,7 @@ async fn use_accounts(site: &Site, client: &Client) {
     let totp = Builder::new().with_secret(Secret::try_from_base32(&secret).unwrap());
     let code = totp.build().unwrap().generate_current().to_string();
     let codes = own.confirm_totp(&code).await.unwrap().recovery_codes;
-    let refused = own.login("u@example.org", new.clone()).await.unwrap_err();
+    let refused = own.login("u@example.org", new.clone()).await.err().unwrap();
     assert_eq!(refused.code(), Some("TOTP_REQUIRED"));
     let recovered = own.login_with("u@example.org", new, Some(codes[0].clone()));
     recovered.await.unwrap();
