@@ -163,9 +163,11 @@ impl Connection {
 
     /// Says what is installed, if the server was told something else. Too long for a frame.
     async fn tell_software(&mut self) -> Result<(), End> {
-        let software = tokio::task::spawn_blocking(platform::software)
+        let found = tokio::task::spawn_blocking(platform::software)
             .await
             .map_err(|_cut_off| AgentError::CutOff)?;
+        // Nothing is said where nobody can tell: an empty list would say that nothing is installed.
+        let Some(software) = found else { return Ok(()) };
         if self.told_software.as_ref() == Some(&software) {
             return Ok(());
         }

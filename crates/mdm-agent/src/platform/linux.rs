@@ -181,11 +181,11 @@ fn addresses() -> Vec<InterfaceAddress> {
     addresses
 }
 
-/// What dpkg or rpm has installed, by name.
-pub fn software() -> Vec<Software> {
-    let mut software = dpkg_packages().unwrap_or_else(rpm_packages);
+/// What dpkg or rpm has installed, by name; `None` where neither can tell.
+pub fn software() -> Option<Vec<Software>> {
+    let mut software = dpkg_packages().or_else(rpm_packages)?;
     software.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
-    software
+    Some(software)
 }
 
 fn dpkg_packages() -> Option<Vec<Software>> {
@@ -203,14 +203,12 @@ fn dpkg_packages() -> Option<Vec<Software>> {
     Some(status.split("\n\n").filter_map(package).collect())
 }
 
-fn rpm_packages() -> Vec<Software> {
+fn rpm_packages() -> Option<Vec<Software>> {
     let listed = std::process::Command::new("rpm")
         .args(["-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n"])
         .output();
-    let Ok(listed) = listed else {
-        return Vec::new();
-    };
-    String::from_utf8_lossy(&listed.stdout)
+    let listed = listed.ok().filter(|done| done.status.success())?;
+    let packages = String::from_utf8_lossy(&listed.stdout)
         .lines()
         .filter_map(|line| line.split_once('\t'))
         .map(|(name, version)| Software {
@@ -218,7 +216,8 @@ fn rpm_packages() -> Vec<Software> {
             version: version.to_owned(),
             source: "rpm".to_owned(),
         })
-        .collect()
+        .collect();
+    Some(packages)
 }
 
 #[cfg(test)]

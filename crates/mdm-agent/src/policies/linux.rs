@@ -6,7 +6,11 @@ mod files;
 mod network;
 mod ssh;
 
-use std::path::Path;
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
 
 use mdm_proto::policies::RuleResult;
 use serde_json::Value;
@@ -51,7 +55,17 @@ impl Finding {
     }
 }
 
-type Check = fn(&Path, &Value) -> Finding;
+/// Something is there and cannot be read, most often for want of rights: nothing follows from that.
+#[derive(Debug)]
+pub struct Unreadable(String);
+
+impl Unreadable {
+    fn new(path: &Path, error: &io::Error) -> Self {
+        Self(format!("{} cannot be read: {error}", path.display()))
+    }
+}
+
+type Check = fn(&Path, &Value) -> Result<Finding, Unreadable>;
 
 /// The settings that are checked on Linux.
 pub const CHECKS: &[(&str, Check)] = &[
@@ -79,7 +93,7 @@ pub const CHECKS: &[(&str, Check)] = &[
 pub fn check(root: &Path, name: &str, value: &Value) -> Finding {
     CHECKS.iter().find(|(known, _)| *known == name).map_or_else(
         || Finding::NotApplicable(format!("{name} is not checked on Linux")),
-        |(_, check)| check(root, value),
+        |(_, check)| check(root, value).unwrap_or_else(|Unreadable(why)| Finding::Unknown(why)),
     )
 }
 
@@ -88,25 +102,48 @@ fn asks_nothing(value: &Value, when: bool) -> Option<Finding> {
     (value.as_bool() == Some(when)).then_some(Finding::Passed(Value::Null))
 }
 
-fn read(root: &Path, path: &str) -> Option<String> {
-    let bytes = std::fs::read(root.join(path)).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+/// What is there, or `None` if it is not.
+fn if_there<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, Unreadable> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Unreadable::new(path, &error)),
+    }
+}
+
+/// The file's text, or `None` if there is no such file.
+fn read(root: &Path, path: &str) -> Result<Option<String>, Unreadable> {
+    let path = root.join(path);
+    let bytes = if_there(&path, fs::read(&path))?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// What is in a directory, in the order of the names; nothing if there is no such directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, Unreadable> {
+    let mut paths = Vec::new();
+    for entry in if_there(directory, fs::read_dir(directory))?
+        .into_iter()
+        .flatten()
+    {
+        let entry = entry.map_err(|error| Unreadable::new(directory, &error))?;
+        paths.push(entry.path());
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// The files of a directory whose names end so, in the order of their names.
-fn read_all(root: &Path, directory: &str, ending: &str) -> Vec<String> {
-    let mut paths: Vec<_> = std::fs::read_dir(root.join(directory))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.to_string_lossy().ends_with(ending))
-        .collect();
-    paths.sort();
-    paths
-        .iter()
-        .filter_map(|path| std::fs::read(path).ok())
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .collect()
+fn read_all(root: &Path, directory: &str, ending: &str) -> Result<Vec<String>, Unreadable> {
+    let mut texts = Vec::new();
+    for path in entries(&root.join(directory))? {
+        if path.to_string_lossy().ends_with(ending) && !path.is_dir() {
+            let bytes = if_there(&path, fs::read(&path))?;
+            texts.extend(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    Ok(texts)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Finding, asks_nothing, read};
+use super::{Finding, Unreadable, asks_nothing, read};
 
 /// A program's output, if it is there and succeeds; its complaint if it fails.
 fn output(program: &str, arguments: &[&str]) -> Option<Result<String, String>> {
@@ -25,9 +25,9 @@ fn output(program: &str, arguments: &[&str]) -> Option<Result<String, String>> {
     })
 }
 
-pub(super) fn firewall(_root: &Path, value: &Value) -> Finding {
+pub(super) fn firewall(_root: &Path, value: &Value) -> Result<Finding, Unreadable> {
     if let Some(nothing) = asks_nothing(value, false) {
-        return nothing;
+        return Ok(nothing);
     }
     let asked = [
         output("nft", &["list", "ruleset"]).map(|told| told.map(|rules| nft_filters(&rules))),
@@ -35,12 +35,17 @@ pub(super) fn firewall(_root: &Path, value: &Value) -> Finding {
     ];
     let told: Vec<_> = asked.into_iter().flatten().collect();
     if told.contains(&Ok(true)) {
-        return Finding::Passed(true.into());
+        return Ok(Finding::Passed(true.into()));
     }
-    match told.iter().find_map(|told| told.as_ref().err()) {
-        Some(error) => Finding::Unknown(format!("the rules cannot be read: {error}")),
-        None => Finding::Failed(false.into(), "nothing that comes in is filtered".to_owned()),
+    if let Some(error) = told.iter().find_map(|told| told.as_ref().err()) {
+        return Err(Unreadable(format!("the rules cannot be read: {error}")));
     }
+    if told.is_empty() {
+        let why = "neither nft nor iptables-save is here to tell the rules";
+        return Ok(Finding::Unknown(why.to_owned()));
+    }
+    let why = "nothing that comes in is filtered";
+    Ok(Finding::Failed(false.into(), why.to_owned()))
 }
 
 /// Whether a chain that is hooked to input drops or rejects anything.
@@ -60,36 +65,43 @@ pub(super) fn iptables_filters(rules: &str) -> bool {
     })
 }
 
-pub(super) fn ip_forwarding(root: &Path, value: &Value) -> Finding {
+pub(super) fn ip_forwarding(root: &Path, value: &Value) -> Result<Finding, Unreadable> {
     if let Some(nothing) = asks_nothing(value, true) {
-        return nothing;
+        return Ok(nothing);
     }
     let files = [
         "proc/sys/net/ipv4/ip_forward",
         "proc/sys/net/ipv6/conf/all/forwarding",
     ];
-    let set: Vec<String> = files.iter().filter_map(|path| read(root, path)).collect();
+    let mut set = Vec::new();
+    for path in files {
+        set.extend(read(root, path)?);
+    }
     if set.is_empty() {
-        return Finding::Unknown("the kernel's settings cannot be read".to_owned());
+        return Ok(Finding::Unknown(
+            "the kernel's settings cannot be read".to_owned(),
+        ));
     }
     let on = set.iter().any(|text| text.trim() != "0");
-    Finding::of(!on, on, "packets are passed on between networks")
+    Ok(Finding::of(
+        !on,
+        on,
+        "packets are passed on between networks",
+    ))
 }
 
-pub(super) fn time_sync(_root: &Path, value: &Value) -> Finding {
+pub(super) fn time_sync(_root: &Path, value: &Value) -> Result<Finding, Unreadable> {
     if let Some(nothing) = asks_nothing(value, false) {
-        return nothing;
+        return Ok(nothing);
     }
-    match output(
-        "timedatectl",
-        &["show", "--property=NTPSynchronized", "--value"],
-    ) {
+    let show = ["show", "--property=NTPSynchronized", "--value"];
+    Ok(match output("timedatectl", &show) {
         Some(Ok(text)) => Finding::of(
             text == "yes",
             text == "yes",
             "the clock is not synchronised",
         ),
-        Some(Err(error)) => Finding::Unknown(format!("timedatectl: {error}")),
+        Some(Err(error)) => return Err(Unreadable(format!("timedatectl: {error}"))),
         None => Finding::Unknown("timedatectl is not here".to_owned()),
-    }
+    })
 }

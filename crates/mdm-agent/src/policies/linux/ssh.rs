@@ -5,62 +5,63 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Finding, asks_nothing, read, read_all};
+use super::{Finding, Unreadable, asks_nothing, read, read_all};
 
 /// The first value of a keyword.
-fn keyword(root: &Path, text: &str, wanted: &str, depth: u8) -> Option<String> {
+fn keyword(root: &Path, text: &str, wanted: &str, depth: u8) -> Result<Option<String>, Unreadable> {
     for line in text.lines().map(str::trim) {
         let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
         let Some(name) = words.next() else { continue };
         if name.eq_ignore_ascii_case("match") {
-            return None;
+            return Ok(None);
         }
         if name.eq_ignore_ascii_case("include") && depth > 0 {
             for pattern in words {
-                let found = included(root, pattern)
-                    .iter()
-                    .find_map(|text| keyword(root, text, wanted, depth - 1));
-                if found.is_some() {
-                    return found;
+                for text in included(root, pattern)? {
+                    let found = keyword(root, &text, wanted, depth - 1)?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
                 }
             }
         } else if name.eq_ignore_ascii_case(wanted) {
-            return words
-                .next()
-                .map(|value| value.trim_matches('"').to_lowercase());
+            let value = words.next();
+            return Ok(value.map(|value| value.trim_matches('"').to_lowercase()));
         }
     }
-    None
+    Ok(None)
 }
 
 /// The files that an `Include` names: a directory with `*.conf`, as everybody writes it, or a file.
-fn included(root: &Path, pattern: &str) -> Vec<String> {
+fn included(root: &Path, pattern: &str) -> Result<Vec<String>, Unreadable> {
     let absolute = pattern.strip_prefix('/');
     let path = absolute.map_or_else(|| format!("etc/ssh/{pattern}"), str::to_owned);
     match path.rsplit_once('/') {
         Some((directory, name)) if name.starts_with('*') => {
             read_all(root, directory, name.trim_start_matches('*'))
         }
-        _ => read(root, &path).into_iter().collect(),
+        _ => Ok(read(root, &path)?.into_iter().collect()),
     }
 }
 
-fn value_of(root: &Path, wanted: &str, default: &str) -> Option<String> {
-    let text = read(root, "etc/ssh/sshd_config")?;
-    Some(keyword(root, &text, wanted, 4).unwrap_or_else(|| default.to_owned()))
-}
-
-fn must_be_no(root: &Path, value: &Value, wanted: &str, default: &str, why: &str) -> Finding {
+fn must_be_no(
+    root: &Path,
+    value: &Value,
+    wanted: &str,
+    default: &str,
+    why: &str,
+) -> Result<Finding, Unreadable> {
     if let Some(nothing) = asks_nothing(value, true) {
-        return nothing;
+        return Ok(nothing);
     }
-    match value_of(root, wanted, default) {
-        None => Finding::NotApplicable("there is no sshd".to_owned()),
-        Some(found) => Finding::of(found == "no", found, why),
-    }
+    let Some(text) = read(root, "etc/ssh/sshd_config")? else {
+        return Ok(Finding::NotApplicable("there is no sshd".to_owned()));
+    };
+    let found = keyword(root, &text, wanted, 4)?.unwrap_or_else(|| default.to_owned());
+    Ok(Finding::of(found == "no", found, why))
 }
 
-pub(super) fn root_login(root: &Path, value: &Value) -> Finding {
+pub(super) fn root_login(root: &Path, value: &Value) -> Result<Finding, Unreadable> {
     must_be_no(
         root,
         value,
@@ -70,7 +71,7 @@ pub(super) fn root_login(root: &Path, value: &Value) -> Finding {
     )
 }
 
-pub(super) fn password_login(root: &Path, value: &Value) -> Finding {
+pub(super) fn password_login(root: &Path, value: &Value) -> Result<Finding, Unreadable> {
     must_be_no(
         root,
         value,

@@ -187,3 +187,36 @@ fn what_linux_does_not_have_is_not_applicable() {
         "not_applicable"
     );
 }
+
+#[test]
+fn what_is_there_and_cannot_be_read_is_an_error_and_no_finding() {
+    // A directory where a file is expected can be read by nobody, root not excepted.
+    for (path, name, value) in [
+        (
+            "etc/ssh/sshd_config",
+            "ssh_root_login_allowed",
+            json!(false),
+        ),
+        ("etc/login.defs", "password_max_age_days", json!(90)),
+        ("var/lib/dpkg/status", "forbidden_packages", json!(["nis"])),
+        ("etc/os-release", "os_version_min", json!("1")),
+        (
+            "proc/sys/net/ipv4/ip_forward",
+            "ip_forwarding_allowed",
+            json!(false),
+        ),
+    ] {
+        let machine = Machine::new(&[(&format!("{path}/inside"), "")]);
+        assert_eq!(machine.state(name, value), "error", "{name}");
+    }
+    // A part of a configuration is as good as all of it.
+    let config = "Include /etc/ssh/own.conf\n";
+    let machine = Machine::new(&[
+        ("etc/ssh/sshd_config", config),
+        ("etc/ssh/own.conf/inside", ""),
+    ]);
+    assert_eq!(
+        machine.state("ssh_password_login_allowed", json!(false)),
+        "error"
+    );
+}
