@@ -25,7 +25,7 @@ words! {
 }
 
 words! {
-    /// Where an application stands on a device. All but `pending` are what the device said.
+    /// Where an application stands on a device, by what the device said.
     InstallState, UnknownInstallState, "install state" {
         /// The device has said nothing of it yet.
         Pending = "pending",
@@ -37,7 +37,7 @@ words! {
         Uninstalling = "uninstalling",
         /// The device says that it is gone.
         Uninstalled = "uninstalled",
-        /// The device could not do it.
+        /// The device could not do it, or began and was not heard from before the command ended.
         Failed = "failed",
     }
 }

@@ -275,6 +275,7 @@ impl Services {
         command.completed_at = Some(now);
         commands::update(&mut tx, &command).await?;
         self.note(&mut tx, &[&command], now, &ctx.cause()).await?;
+        self.note_install(&mut tx, &command, now).await?;
         self.commit(tx).await?;
         self.watch.moved(command.id);
         if was_with_device {

@@ -421,6 +421,36 @@ pub async fn record_install(
     Ok(done.rows_affected() == 1)
 }
 
+/// Ends what a command had begun: `false` if the device had not said that it is at it.
+pub async fn fail_install(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    install: &Install,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        r#"
+        UPDATE application_installs
+           SET state = 'failed',
+               error = $5,
+               updated_at = $6
+         WHERE organization_id = $1
+           AND application_id = $2
+           AND device_id = $3
+           AND command_id = $4
+           AND state IN ('installing', 'uninstalling')
+        "#,
+        organization.uuid(),
+        install.application_id.uuid(),
+        install.device_id.uuid(),
+        install.command_id.map(CommandId::uuid),
+        install.error,
+        install.updated_at
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Where an application stands on a device, with the device's name and what is wanted.
 #[derive(Debug, Clone)]
 pub struct InstallOnDevice {

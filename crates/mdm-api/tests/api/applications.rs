@@ -1,5 +1,7 @@
 //! Applications: uploads, downloads, assignment, and what devices say of them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::multipart::{Form, Part};
@@ -291,4 +293,63 @@ async fn a_device_is_sent_what_it_shall_have_once_and_its_word_is_the_state() {
         .map(|event| text(&event["data"], "state").to_owned())
         .collect();
     assert_eq!(states, ["installing", "installed"]);
+}
+
+#[actix_web::test]
+async fn an_install_that_broke_off_has_failed_and_one_that_never_began_is_sent_again() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let (began, began_token) = app.enroll(&admin, "hw-began").await;
+    let (silent, silent_token) = app.enroll(&admin, "hw-silent").await;
+    let created = upload(&app, &admin, form(vec![1; 100])).await.expect(201);
+    let path = format!("/api/v1/applications/{}", text(&created, "id"));
+    let both = json!({ "device_ids": [began["id"], silent["id"]] });
+    app.post(&format!("{path}/devices"), &admin, both)
+        .await
+        .expect(201);
+    let handed = app.check_in(&began_token, json!({})).await;
+    let running = json!({ "command_results":
+        [{ "command_id": handed["commands"][0]["id"], "status": "running" }] });
+    app.check_in(&began_token, running).await;
+    let first = app.check_in(&silent_token, json!({})).await;
+    let first = text(&first["commands"][0], "id").to_owned();
+    sqlx::query("UPDATE commands SET expires_at = created_at + interval '1 microsecond'")
+        .execute(app.database.pool())
+        .await
+        .unwrap();
+    for id in [text(&handed["commands"][0], "id"), &first] {
+        let command = format!("/api/v1/commands/{id}");
+        mdm_testkit::wait_until("the end", Duration::from_secs(10), async || {
+            let command = app.get(&command, &admin).await.expect(200);
+            (command["status"] == "expired").then_some(())
+        })
+        .await;
+    }
+    let installs = app
+        .get(&format!("{path}/installs"), &admin)
+        .await
+        .expect(200);
+    let state_of = |device: &Value| {
+        let mut all = installs["installs"].as_array().unwrap().iter();
+        let install = all.find(|install| install["device_id"] == device["id"]);
+        text(install.unwrap(), "state").to_owned()
+    };
+    assert_eq!(
+        (state_of(&began), state_of(&silent)),
+        ("failed".to_owned(), "pending".to_owned())
+    );
+    let failures = mdm_testkit::wait_until("the log tells", Duration::from_secs(10), async || {
+        let path = "/api/v1/events?types=application_install&limit=500";
+        let told = app.get(path, &admin).await.expect(200);
+        let told = told["events"].as_array().unwrap().clone();
+        let failures = told
+            .iter()
+            .filter(|event| event["data"]["state"] == "failed");
+        Some(failures.count()).filter(|count| *count > 0)
+    })
+    .await;
+    assert_eq!(failures, 1);
+    let again = app.check_in(&silent_token, json!({})).await;
+    assert_eq!(again["commands"][0]["command"], "install_app");
+    assert_ne!(text(&again["commands"][0], "id"), first);
 }

@@ -133,14 +133,33 @@ async fn sixty_four_machines_enrol_at_once_and_all_are_there() {
         body["enrollment_secret"] = secret.clone().into();
         app.call("POST", "/api/v1/device/enroll", None, Some(body))
     });
-    for answer in futures_util::future::join_all(attempts).await {
-        answer.expect(201);
+    let answers = futures_util::future::join_all(attempts).await;
+    let mut tokens = Vec::new();
+    for (number, answer) in answers.into_iter().enumerate() {
+        let enrolled = answer.expect(201);
+        assert_eq!(text(&enrolled, "uuid"), format!("hw-{number}"));
+        tokens.push(text(&enrolled, "device_token").to_owned());
+    }
+    // Each token is that of the device beside which it came.
+    for (number, token) in tokens.iter().enumerate() {
+        let info = json!({ "hostname": format!("by-{number}") });
+        app.check_in(token, json!({ "system_info": info })).await;
+    }
+    for number in 0..64 {
+        let path = format!("/api/v1/devices/hw-{number}");
+        let device = app.get(&path, &admin).await.expect(200);
+        assert_eq!(text(&device, "hostname"), format!("by-{number}"));
     }
     assert_eq!(
         app.get("/api/v1/devices", &admin).await.expect(200)["total"],
         64
     );
-    assert_eq!(app.events(&admin, 64).await.len(), 64);
+    // Each has also come online by its check-in.
+    let enrolled = app.events(&admin, 128).await;
+    let enrolled = enrolled
+        .iter()
+        .filter(|event| event["data"]["old_status"] == "");
+    assert_eq!(enrolled.count(), 64);
 }
 
 #[actix_web::test]

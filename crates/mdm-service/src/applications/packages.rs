@@ -58,7 +58,8 @@ pub struct Package {
 /// A piece of a package on its way.
 pub type UploadedPart = Bytes;
 
-/// A package that is being stored. Dropped before it is finished, it leaves nothing behind.
+/// A package that is being stored. Dropped before it is finished, it
+/// leaves nothing behind in a directory; a bucket keeps the parts until its life cycle ends them.
 pub struct Upload {
     id: ApplicationId,
     file_name: String,

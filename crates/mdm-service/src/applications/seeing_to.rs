@@ -11,7 +11,7 @@ use mdm_core::{
     commands::{Command, CommandKind, CommandStatus},
     devices::{Device, DeviceStatus},
     events::{EventData, NewEvent},
-    ids::{ApplicationId, CommandId, OrganizationId},
+    ids::{ApplicationId, CommandId},
 };
 use mdm_store::{
     PgConnection, StoreError,
@@ -112,44 +112,57 @@ impl Services {
         }
     }
 
-    /// A device said something of a command that installs or removes an application: what that says
-    /// of the application. The caller holds the device's lock.
+    /// A command moved: what that says of the application, if it installs or removes one. The caller
+    /// holds the device's lock.
     pub(crate) async fn note_install(
         &self,
         tx: &mut PgConnection,
-        organization: OrganizationId,
         command: &Command,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let Some(application_id) = application_of(command) else {
             return Ok(());
         };
+        let (organization, device_id) = (command.organization_id, command.device_id);
         let state = match (command.kind, command.status) {
-            (CommandKind::InstallApp, CommandStatus::Running) => InstallState::Installing,
-            (CommandKind::InstallApp, CommandStatus::Completed) => InstallState::Installed,
+            (_, CommandStatus::Pending | CommandStatus::Sent) => return Ok(()),
             (CommandKind::UninstallApp, CommandStatus::Running) => InstallState::Uninstalling,
             (CommandKind::UninstallApp, CommandStatus::Completed) => InstallState::Uninstalled,
-            (_, CommandStatus::Failed) => InstallState::Failed,
-            _ => return Ok(()),
+            (_, CommandStatus::Running) => InstallState::Installing,
+            (_, CommandStatus::Completed) => InstallState::Installed,
+            _ => InstallState::Failed,
         };
         let install = Install {
             application_id,
-            device_id: command.device_id,
+            device_id,
             state,
             error: command.error.clone(),
             command_id: Some(command.id),
             updated_at: Some(now),
         };
-        if !applications::record_install(&mut *tx, organization, &install).await? {
-            return Ok(());
-        }
-        let data = EventData::ApplicationInstall {
-            application_id,
-            device_id: command.device_id,
-            state,
-            error: install.error,
+        let was_said = matches!(
+            command.status,
+            CommandStatus::Running | CommandStatus::Completed | CommandStatus::Failed
+        );
+        let is_new = if was_said {
+            applications::record_install(&mut *tx, organization, &install).await?
+        } else {
+            applications::fail_install(&mut *tx, organization, &install).await?
         };
-        events::append(tx, now, &NewEvent::new(organization, data)).await
+        if is_new {
+            let data = EventData::ApplicationInstall {
+                application_id,
+                device_id,
+                state,
+                error: install.error,
+            };
+            return events::append(tx, now, &NewEvent::new(organization, data)).await;
+        }
+        if command.status == CommandStatus::Expired {
+            // The device never began: it is seen to again when it is back.
+            devices::bump_revisions(tx, organization, &[device_id]).await?;
+        }
+        Ok(())
     }
 }
 

@@ -120,9 +120,10 @@ impl Services {
             command.completed_at = Some(now);
             commands::update(&mut *tx, command).await?;
         }
-        self.note(tx, &ending.iter().collect::<Vec<_>>(), now, cause)
+        self.note(&mut *tx, &ending.iter().collect::<Vec<_>>(), now, cause)
             .await?;
         for command in &ending {
+            self.note_install(&mut *tx, command, now).await?;
             self.watch.moved(command.id);
         }
         Ok(())

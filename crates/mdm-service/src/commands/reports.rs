@@ -79,7 +79,12 @@ impl Services {
                 return Err(ReportError::Backwards(refused.from));
             }
             Err(refused) => {
-                self.note_late(&mut tx, &command, status).await?;
+                if self.note_late(&mut tx, &command, status).await? {
+                    // The command stays ended; what the device says of the application is news.
+                    command.status = status;
+                    command.error = report.error;
+                    self.note_install(&mut tx, &command, now).await?;
+                }
                 self.commit(tx).await?;
                 return Err(ReportError::Ended(refused.from));
             }
@@ -98,20 +103,20 @@ impl Services {
             &format!("reported by device {device}"),
         )
         .await?;
-        self.note_install(&mut tx, organization, &command, now)
-            .await?;
+        self.note_install(&mut tx, &command, now).await?;
         self.commit(tx).await?;
         self.watch.moved(command.id);
         Ok(Reported::Taken)
     }
 
-    /// A command that was called off did run: the ledger says so, though its status stays. Once.
+    /// A command that was called off did run: the ledger says so, though its status stays. Once:
+    /// says whether this was the first time.
     async fn note_late(
         &self,
         tx: &mut PgConnection,
         command: &Command,
         reported: CommandStatus,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let cause = format!("after its end the device reported {reported}");
         let steps = commands::transitions(&mut *tx, command.organization_id, command.id).await?;
         if !matches!(
@@ -119,9 +124,10 @@ impl Services {
             CommandStatus::Cancelled | CommandStatus::Expired | CommandStatus::Unknown
         ) || steps.iter().any(|step| step.cause == cause)
         {
-            return Ok(());
+            return Ok(false);
         }
-        commands::insert_transitions(tx, &[command], self.now(), &self.node, &cause).await
+        commands::insert_transitions(tx, &[command], self.now(), &self.node, &cause).await?;
+        Ok(true)
     }
 }
 

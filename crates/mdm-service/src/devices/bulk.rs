@@ -77,26 +77,25 @@ impl Services {
     ) -> Result<Vec<Result<Enrolled, DeviceError>>, DeviceError> {
         let mut tx = self.begin().await?;
         let mut secrets: HashMap<String, EnrollmentSecret> = HashMap::new();
-        let mut outcomes: Vec<Option<Result<Enrolled, DeviceError>>> = Vec::new();
+        // Until a device is in, its outcome is a refusal: nobody gets a token by its place alone.
+        let mut outcomes: Vec<_> = enrollments
+            .iter()
+            .map(|_| Err(DeviceError::AlreadyEnrolled))
+            .collect();
         let (mut candidates, mut uuids) = (Vec::new(), HashSet::new());
-        for (place, enrollment) in enrollments.iter().enumerate() {
-            outcomes.push(
-                match self
-                    .candidate(&mut tx, ctx, place, enrollment, &mut secrets)
-                    .await
-                {
-                    Ok(candidate) if !uuids.insert(enrollment.uuid.trim().to_owned()) => {
-                        drop(candidate);
-                        Some(Err(DeviceError::AlreadyEnrolled))
-                    }
-                    Ok(candidate) => {
+        for (place, (enrollment, outcome)) in enrollments.iter().zip(&mut outcomes).enumerate() {
+            match self
+                .candidate(&mut tx, ctx, place, enrollment, &mut secrets)
+                .await
+            {
+                Ok(candidate) => {
+                    if uuids.insert(enrollment.uuid.trim().to_owned()) {
                         candidates.push(candidate);
-                        None
                     }
-                    Err(DeviceError::Store(error)) => return Err(error.into()),
-                    Err(refused) => Some(Err(refused)),
-                },
-            );
+                }
+                Err(DeviceError::Store(error)) => return Err(error.into()),
+                Err(refused) => *outcome = Err(refused),
+            }
         }
         // Two bulks that share devices must write them in the same order.
         candidates.sort_by(|a, b| a.device.uuid.as_str().cmp(b.device.uuid.as_str()));
@@ -108,30 +107,19 @@ impl Services {
             .await?
             .into_iter()
             .collect();
-        let mut joined = Vec::new();
-        for candidate in candidates {
-            let place = candidate.place;
-            let outcome = if inserted.contains(&candidate.device.id) {
-                joined.push(candidate);
-                continue;
-            } else {
-                Err(DeviceError::AlreadyEnrolled)
-            };
-            if let Some(place) = outcomes.get_mut(place) {
-                *place = Some(outcome);
-            }
-        }
+        let mut joined = candidates;
+        joined.retain(|candidate| inserted.contains(&candidate.device.id));
         self.welcome(&mut tx, ctx, &joined, &secrets).await?;
         self.commit(tx).await?;
         for candidate in joined {
             if let Some(place) = outcomes.get_mut(candidate.place) {
-                *place = Some(Ok(Enrolled {
+                *place = Ok(Enrolled {
                     device: candidate.device,
                     token: candidate.token,
-                }));
+                });
             }
         }
-        Ok(outcomes.into_iter().flatten().collect())
+        Ok(outcomes)
     }
 
     async fn candidate(
