@@ -10,9 +10,11 @@ use actix_web::{HttpRequest, HttpResponse, get, http::StatusCode, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
 use futures_util::StreamExt;
 use mdm_core::{
+    Timestamp,
     devices::Device,
     ids::{CommandId, ConnectionId},
     json::RawJson,
+    tokens::TokenHash,
 };
 use mdm_proto::{
     channel::{AgentFrame, MAX_AGENT_FRAME_BYTES, ServerFrame, Welcome, close},
@@ -28,7 +30,7 @@ use tokio::time::{Instant, timeout};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    extract::AuthenticatedDevice,
+    extract::{AuthenticatedDevice, device_token_hash},
     mapping,
     problem::ApiError,
     routes::device_side::{policy_reports, take_result},
@@ -66,7 +68,8 @@ async fn open(
     })?;
     // What the device is made of is not kept for the life of the connection.
     device.hardware_info = RawJson::empty_object();
-    let connection = state.new_connection_id();
+    let token = device_token_hash(&request)?;
+    let (connection, now) = (state.new_connection_id(), state.services.now());
     let stream = stream
         .max_frame_size(MAX_AGENT_FRAME_BYTES)
         .aggregate_continuations()
@@ -74,8 +77,10 @@ async fn open(
     let channel = Channel {
         state: state.into_inner(),
         device,
+        token,
         connection,
         session,
+        heard_at: now,
         bad_frames: 0,
     };
     actix_web::rt::spawn(channel.run(stream));
@@ -103,8 +108,10 @@ impl From<StoreError> for End {
 struct Channel {
     state: Arc<AppState>,
     device: Device,
+    token: TokenHash,
     connection: ConnectionId,
     session: Session,
+    heard_at: Timestamp,
     bad_frames: u32,
 }
 
@@ -128,7 +135,9 @@ impl Channel {
                 .channels()
                 .close(organization, device, self.connection);
         } else {
-            Box::pin(services.channel_closed(organization, device, self.connection, orderly)).await;
+            let (connection, heard) = (self.connection, self.heard_at);
+            Box::pin(services.channel_closed(organization, device, connection, heard, orderly))
+                .await;
         }
     }
 
@@ -175,8 +184,26 @@ impl Channel {
         }
     }
 
+    /// Ends the channel if its token is the device's no longer.
+    async fn check_token(&self) -> Result<(), End> {
+        let (organization, device) = (self.device.organization_id, self.device.id);
+        let services = &self.state.services;
+        if services
+            .is_token_of(organization, device, &self.token)
+            .await?
+        {
+            return Ok(());
+        }
+        Err(End::Close(
+            close::SESSION_ENDED,
+            "the device was unenrolled or enrolled anew",
+        ))
+    }
+
     /// `welcome`, and everything that waits.
     async fn greet(&mut self) -> Result<(), End> {
+        // Again: whoever changed the enrolment since the upgrade did not find this channel.
+        self.check_token().await?;
         let welcome = Welcome {
             device_id: self.device.id.uuid(),
             server_time: self.state.services.now().into(),
@@ -253,10 +280,7 @@ impl Channel {
                 close::TOO_SLOW,
                 "replaced by a newer channel of this device",
             )),
-            Some(ChannelSignal::Revoked) => Err(End::Close(
-                close::SESSION_ENDED,
-                "the device was unenrolled or enrolled anew",
-            )),
+            Some(ChannelSignal::EnrollmentChanged) => self.check_token().await,
             None => Err(End::Close(close::TOO_SLOW, "the agent does not keep up")),
         }
     }
@@ -281,9 +305,9 @@ impl Channel {
     }
 
     async fn heard(&mut self, message: AggregatedMessage) -> Result<(), End> {
-        self.state
-            .services
-            .device_seen(self.device.organization_id, self.device.id);
+        let services = &self.state.services;
+        services.device_seen(self.device.organization_id, self.device.id);
+        self.heard_at = services.now();
         match message {
             AggregatedMessage::Text(text) => self.heard_text(&text).await,
             AggregatedMessage::Ping(payload) => {

@@ -43,6 +43,9 @@ pub struct SettingFlags {
     /// Use this PostgreSQL instead of a private one [env: MDM_DATABASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
+    /// Carry events between nodes over these NATS servers, with JetStream [env: MDM_NATS_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub nats_url: Option<String>,
     /// How the log is written: auto, text or json [env: MDM_LOG_FORMAT] [default: auto: text on a
     /// terminal, json otherwise]
     #[arg(long, global = true, value_name = "FORMAT")]
@@ -153,6 +156,7 @@ impl SettingFlags {
             ("listen", self.listen.clone()),
             ("data_dir", self.data_dir.as_ref().map(path)),
             ("database_url", self.database_url.clone()),
+            ("nats_url", self.nats_url.clone()),
             ("log_format", self.log_format.clone()),
             ("log_level", self.log_level.clone()),
         ]

@@ -34,6 +34,9 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// An outside database; unset, the server runs its own.
     pub database_url: Option<SecretString>,
+    /// NATS servers, with JetStream, that carry events and wake-ups between nodes; unset, the
+    /// database alone does.
+    pub nats_url: Option<SecretString>,
     /// How many connections to the database.
     pub database_connections: u32,
     /// Where PostgreSQL's programs are, if they are not found by themselves.
@@ -98,6 +101,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("listen", Kind::Text),
     ("data_dir", Kind::Text),
     ("database_url", Kind::Secret),
+    ("nats_url", Kind::Secret),
     ("database_connections", Kind::Number),
     ("postgres_bin_dir", Kind::Text),
     ("secret_key", Kind::Secret),

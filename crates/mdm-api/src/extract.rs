@@ -9,7 +9,12 @@ use actix_web::{
     web,
 };
 use futures_util::StreamExt;
-use mdm_core::{Invalid, devices::Device, invalid};
+use mdm_core::{
+    Invalid,
+    devices::Device,
+    invalid,
+    tokens::{Token, TokenHash, TokenKind},
+};
 use mdm_proto::patch::Patch;
 use mdm_service::{Actor, OpContext, Services};
 use mdm_store::{
@@ -174,6 +179,12 @@ fn device_token(request: &HttpRequest) -> Result<&str, ApiError> {
         let detail = "send the device token as 'Authorization: Bearer …'";
         ApiError::unauthorized("TOKEN_MISSING", detail)
     })
+}
+
+/// What the token that a device sent is known by.
+pub fn device_token_hash(request: &HttpRequest) -> Result<TokenHash, ApiError> {
+    let token = Token::parse(TokenKind::Device, device_token(request)?);
+    token.map(|token| token.hash()).ok_or_else(unknown_device)
 }
 
 fn unknown_device() -> ApiError {

@@ -60,13 +60,27 @@ async fn database(services: &Services) -> ComponentHealth {
     }
 }
 
-/// The bus is up if what the log holds also reaches this node's subscribers.
+/// The bus is up if what the log holds also reaches this node's subscribers, and NATS answers where
+/// there is one. Without NATS events still flow, by the database.
 async fn bus(state: &AppState) -> ComponentHealth {
+    let nats = match state.services.bus() {
+        Some(bus) => Some(bus.probe().await),
+        None => None,
+    };
+    let by = match &nats {
+        None => "by the database".to_owned(),
+        Some(Ok(())) => "by NATS".to_owned(),
+        Some(Err(error)) => format!("NATS: {error}; by the database"),
+    };
     match tokio::time::timeout(PROBE_TIMEOUT, state.live.lag()).await {
-        Ok(Ok(lag)) if lag <= BUS_LAG_AT_MOST => {
-            up(format!("in-process; {lag} events behind the log"))
+        Ok(Ok(lag)) => {
+            let message = format!("{by}; {lag} events behind the log");
+            if lag <= BUS_LAG_AT_MOST && !matches!(nats, Some(Err(_))) {
+                up(message)
+            } else {
+                down(message)
+            }
         }
-        Ok(Ok(lag)) => down(format!("in-process; {lag} events behind the log")),
         Ok(Err(_)) | Err(_) => down("the log cannot be read"),
     }
 }

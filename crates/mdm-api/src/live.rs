@@ -32,7 +32,7 @@ use mdm_service::{
     stream::EventFeed,
     tokens::{AccessTokens, TokenError},
 };
-use mdm_store::{PgPool, StoreError, events};
+use mdm_store::{PgPool, StoreError, events, nodes::Node};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -124,8 +124,6 @@ pub struct LiveConfig {
     pub silence: Duration,
     /// Over how long connections are closed when the server stops.
     pub drain: Duration,
-    /// This node's name.
-    pub node: String,
 }
 
 impl Default for LiveConfig {
@@ -136,7 +134,6 @@ impl Default for LiveConfig {
             limits: Limits::default(),
             silence: Duration::from_mins(1),
             drain: Duration::from_secs(2),
-            node: "node".to_owned(),
         }
     }
 }
@@ -153,8 +150,8 @@ pub struct LiveParts {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for connections' ids.
     pub entropy: Arc<dyn Entropy>,
-    /// How many devices are connected to this node.
-    pub connected_devices: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// All nodes that run; called with the number of subscribers that this one has.
+    pub nodes: Box<dyn Fn(u64) -> Vec<Node> + Send + Sync>,
     /// Cancelled when the server begins to stop.
     pub stopping: CancellationToken,
     /// What can be set.

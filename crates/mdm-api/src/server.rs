@@ -10,17 +10,20 @@ use std::{
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn, web};
 use anyhow::Context as _;
 use mdm_core::{Clock, Entropy, OsEntropy, SystemClock, devices::CheckinPace, ids::NodeId};
+use mdm_events::bus::{self, Bus};
 use mdm_service::{
     Services,
     installation::{self, FirstStart, FirstStarted},
     licenses::LicensePublicKey,
+    nodes::ThisNode,
     observer::ServiceObserver,
     services::Parts,
-    stream::{EventStream, EventWake, StreamParts},
+    stream::{BusFeed, EventStream, EventWake, Lead, StreamParts},
     tokens::AccessTokens,
 };
-use mdm_store::migrations;
+use mdm_store::{PgPool, migrations};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use secrecy::ExposeSecret as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -105,14 +108,21 @@ impl Application {
             AccessTokens::load(pool.clone(), Arc::clone(&sealing), Arc::clone(&clock)).await?,
         );
         let secret_key = Arc::clone(&sealing);
-        let wake = EventWake::default();
-        let node = NodeId::new(clock.as_ref(), entropy.as_ref()).to_string();
+        let (wake, lead) = (EventWake::default(), Lead::default());
+        let (bus, bus_events, bus_tasks) = connect_bus(&settings, &pool).await?;
+        let node = ThisNode {
+            id: NodeId::new(clock.as_ref(), entropy.as_ref()),
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: clock.now(),
+        };
         let services = Services::new(Parts {
             pool: pool.clone(),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
-            node: node.clone(),
+            node,
+            bus: bus.clone(),
             wake: wake.clone(),
+            lead: lead.clone(),
             tokens: Arc::clone(&tokens),
             pace: CheckinPace::every(settings.checkin_interval_seconds),
             secret_key,
@@ -122,6 +132,8 @@ impl Application {
         let stream = EventStream::start(StreamParts {
             pool: pool.clone(),
             wake,
+            lead,
+            bus: bus_events,
             clock: Arc::clone(&clock),
             observers: vec![Box::new(ServiceObserver::new(services.clone()))],
             keep: Duration::from_hours(24 * settings.event_retention_days.unsigned_abs()),
@@ -130,18 +142,16 @@ impl Application {
         // Sessions that ended between the first reading and the stream's start.
         tokens.reload().await?;
         let stopping = CancellationToken::new();
-        let channels = Arc::clone(services.channels());
+        let nodes = services.clone();
         let live = LiveState::new(LiveParts {
             pool,
             feed: stream.feed(),
             tokens: Arc::new(services.clone()) as Arc<dyn Authenticate>,
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
-            connected_devices: Box::new(move || {
-                u64::try_from(channels.count()).unwrap_or(u64::MAX)
-            }),
+            nodes: Box::new(move |subscribers| nodes.nodes(subscribers)),
             stopping: stopping.clone(),
-            config: live_config(&settings, &node),
+            config: live_config(&settings),
         });
         let state = web::Data::new(AppState {
             services: services.clone(),
@@ -159,6 +169,12 @@ impl Application {
         tasks.spawn(stream.run(tasks_stop.clone()));
         tasks.spawn(services.clone().run_presence(tasks_stop.clone()));
         tasks.spawn(services.clone().run_expiry(tasks_stop.clone()));
+        let live = state.live.clone();
+        let subscribers = move || live.counters().connected();
+        tasks.spawn(services.clone().run_nodes(subscribers, tasks_stop.clone()));
+        if let (Some(bus), Some(ends)) = (bus, bus_tasks) {
+            tasks.spawn(run_bus(bus, ends, &services, tasks_stop.clone()));
+        }
         tasks.spawn(services.run_upkeep(tasks_stop.clone()));
         tasks.spawn(tokens.run_reload(tasks_stop.clone()));
         let url = format!("http://{}", listener.local_addr()?);
@@ -265,6 +281,35 @@ fn http_server(
     Ok(server.run())
 }
 
+type BusParts = (Option<Bus>, Option<BusFeed>, Option<bus::Tasks>);
+
+async fn connect_bus(settings: &Settings, pool: &PgPool) -> anyhow::Result<BusParts> {
+    let Some(url) = &settings.nats_url else {
+        return Ok((None, None, None));
+    };
+    let stream = mdm_store::events::stream_id(pool).await?;
+    let connected = Bus::connect(url.expose_secret(), stream).await;
+    let (bus, ends) = connected.context("nats_url (MDM_NATS_URL)")?;
+    let (events, tasks) = ends.split();
+    let feed = BusFeed {
+        bus: bus.clone(),
+        events,
+    };
+    Ok((Some(bus), Some(feed), Some(tasks)))
+}
+
+/// Carries events and wake-ups between the nodes until told to stop.
+fn run_bus(
+    bus: Bus,
+    ends: bus::Tasks,
+    services: &Services,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let channels = Arc::clone(services.channels());
+    let wake = move |organization, device| channels.wake(organization, device);
+    bus.run(ends, wake, stop)
+}
+
 fn license_keys(settings: &Settings) -> anyhow::Result<Vec<LicensePublicKey>> {
     let keys = settings.license_public_keys.iter();
     keys.map(|text| {
@@ -274,14 +319,13 @@ fn license_keys(settings: &Settings) -> anyhow::Result<Vec<LicensePublicKey>> {
     .collect()
 }
 
-fn live_config(settings: &Settings, node: &str) -> LiveConfig {
+fn live_config(settings: &Settings) -> LiveConfig {
     LiveConfig {
         allowed_origins: settings.allowed_origins.clone(),
         seats: SeatLimits {
             per_user: settings.event_connections_per_user,
             per_address: settings.event_connections_per_address,
         },
-        node: node.to_owned(),
         ..LiveConfig::default()
     }
 }

@@ -29,8 +29,9 @@ pub struct Record {
     pub audience: Audience,
     /// The device that it is about.
     pub device_id: Option<DeviceId>,
-    /// The group that it is about.
-    pub group_id: Option<GroupId>,
+    /// The groups that it is about: the one that it names, and those that its device was in when it
+    /// happened.
+    pub group_ids: Box<[GroupId]>,
     /// When it happened.
     pub at: Timestamp,
     /// Its fields, as written.
@@ -190,7 +191,7 @@ mod tests {
             kind,
             audience: Audience::Role(Role::Viewer),
             device_id: None,
-            group_id: None,
+            group_ids: Box::default(),
             at: DateTime::UNIX_EPOCH,
             payload: RawValue::from_string(payload.to_owned()).unwrap(),
         })

@@ -1,8 +1,8 @@
-//! The event bus: positions in the log, events as clients get them, and the hub that fans them
-//! out.
+//! The event bus: positions in the log, events as clients get them, the bus between nodes, and the
+//! hub that fans events out.
 //!
 //! The log itself is a table (`mdm-store`), followed by a task (`mdm-service`), and sockets belong
-//! to `mdm-api`; nothing here does I/O. An event passes through this crate as a [`LogEvent`], is
+//! to `mdm-api`. Only [`bus`] does I/O. An event passes through this crate as a [`LogEvent`], is
 //! encoded at most once per [`View`], and is queued by a [`Shard`](hub::Shard) for those
 //! connections whose [`Subscription`] admits it.
 //!
@@ -10,6 +10,7 @@
 //! filter, add a list to [`Filters`] and a line to [`Subscription::admits`].
 #![warn(missing_docs)]
 
+pub mod bus;
 pub mod cursor;
 pub mod envelope;
 pub mod hub;

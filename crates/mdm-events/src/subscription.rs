@@ -65,8 +65,9 @@ impl Filters {
             self.device_ids.is_empty(),
         ) && listed(
             record
-                .group_id
-                .is_some_and(|id| self.group_ids.binary_search(&id).is_ok()),
+                .group_ids
+                .iter()
+                .any(|id| self.group_ids.binary_search(id).is_ok()),
             self.group_ids.is_empty(),
         )
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::time::Timestamp;
 
@@ -34,7 +35,7 @@ pub struct ComponentHealth {
 pub struct WebSocketStatus {
     /// `running`, or `stopping` while the server drains.
     pub status: String,
-    /// Connected subscribers on this node.
+    /// Connected subscribers, on all nodes.
     pub connected_clients: u64,
     /// Everything else, for signed-in callers.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +45,7 @@ pub struct WebSocketStatus {
 /// What signed-in callers get of the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WebSocketDetail {
-    /// Connected agents on this node.
+    /// Connected agents, on all nodes.
     pub connected_devices: u64,
     /// Events that this node has taken from the log since its start.
     pub events_published: u64,
@@ -56,6 +57,23 @@ pub struct WebSocketDetail {
     pub oldest_cursor: String,
     /// The newest event's position.
     pub latest_cursor: String,
-    /// The nodes of this installation.
-    pub nodes: Vec<String>,
+    /// The nodes that run.
+    pub nodes: Vec<ServerNode>,
+}
+
+/// One node of the installation. What it says of itself is at most some seconds old.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerNode {
+    /// Made anew at each start; the ledger of commands names nodes by it.
+    pub id: Uuid,
+    /// The node's version.
+    pub version: String,
+    /// Whether it does what one node is enough for, such as putting events in order.
+    pub is_leader: bool,
+    /// Subscribers connected to it.
+    pub connected_clients: u64,
+    /// Agents connected to it.
+    pub connected_devices: u64,
+    /// Since when it runs.
+    pub started_at: Timestamp,
 }

@@ -15,8 +15,8 @@ pub enum ChannelSignal {
     Cancel(CommandId),
     /// Another channel of the same device took this one's place.
     Replaced,
-    /// The device was unenrolled or given another token.
-    Revoked,
+    /// The device was unenrolled or enrolled anew: look whether the channel's token still is its.
+    EnrollmentChanged,
     /// The device's policies or applications changed.
     PoliciesChanged,
 }
@@ -115,10 +115,11 @@ impl DeviceChannels {
         own.map(|(_, device)| *device).collect()
     }
 
-    /// Tells every channel to look for commands, after the database was away.
+    /// Tells every channel to look for commands and at its token: events may have been missed.
     pub fn wake_all(&self) {
         for channel in self.table().values() {
             channel.commands.notify_one();
+            let _busy_or_gone = channel.signals.try_send(ChannelSignal::EnrollmentChanged);
         }
     }
 

@@ -25,7 +25,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    channels::ChannelSignal,
     context::{Forbidden, OpContext},
     devices::DeviceError,
     lists::Listed,
@@ -143,8 +142,7 @@ impl Services {
         }
         self.note(&mut tx, &[&command], now, &ctx.cause()).await?;
         self.commit(tx).await?;
-        self.channels
-            .wake(command.organization_id, command.device_id);
+        self.wake_device(command.organization_id, command.device_id);
         Ok(command)
     }
 
@@ -269,7 +267,6 @@ impl Services {
         {
             return Ok(command);
         }
-        let was_with_device = command.status != CommandStatus::Pending;
         let now = self.now();
         command.status = CommandStatus::Cancelled;
         command.completed_at = Some(now);
@@ -278,13 +275,6 @@ impl Services {
         self.note_install(&mut tx, &command, now).await?;
         self.commit(tx).await?;
         self.watch.moved(command.id);
-        if was_with_device {
-            self.channels.signal(
-                command.organization_id,
-                command.device_id,
-                ChannelSignal::Cancel(command.id),
-            );
-        }
         Ok(command)
     }
 
@@ -341,7 +331,8 @@ impl Services {
         if moved.is_empty() {
             return Ok(());
         }
-        commands::insert_transitions(&mut *tx, moved, at, &self.node, cause).await?;
+        commands::insert_transitions(&mut *tx, moved, at, &self.this_node.id.to_string(), cause)
+            .await?;
         let told: Vec<NewEvent> = moved
             .iter()
             .map(|command| execution_event(command))

@@ -5,11 +5,11 @@ use mdm_core::{
     devices::{Device, DeviceStatus, HardwareUuid, Hostname, Labels, Platform},
     enrollment::SecretRefused,
     events::{AssignmentAction, EventData, MembershipAction, MembershipSource, NewEvent},
-    ids::DeviceId,
+    ids::{DeviceId, OrganizationId},
     invalid,
     json::RawJson,
     roles::Permission,
-    tokens::{Token, TokenKind},
+    tokens::{Token, TokenHash, TokenKind},
 };
 use mdm_store::{
     PgConnection, StoreError,
@@ -21,7 +21,6 @@ use mdm_store::{
 use serde_json::Value;
 
 use crate::{
-    channels::ChannelSignal,
     context::{Actor, Forbidden, OpContext},
     groups::{Changed, membership},
     lists::Listed,
@@ -193,8 +192,6 @@ impl Services {
         }
         self.end_enrollment(&mut tx, ctx, &mut device).await?;
         self.commit(tx).await?;
-        self.channels
-            .signal(device.organization_id, device.id, ChannelSignal::Revoked);
         Ok(())
     }
 
@@ -287,6 +284,17 @@ impl Services {
         };
         let mut conn = self.pool.acquire().await?;
         devices::find_by_token(&mut conn, token.hash()).await
+    }
+
+    /// Whether the token is the device's now.
+    pub async fn is_token_of(
+        &self,
+        organization: OrganizationId,
+        device: DeviceId,
+        token: &TokenHash,
+    ) -> Result<bool, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        devices::has_token(&mut conn, organization, device, token).await
     }
 }
 

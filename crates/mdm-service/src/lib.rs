@@ -22,6 +22,7 @@ pub mod idempotency;
 pub mod installation;
 pub mod licenses;
 pub mod lists;
+pub mod nodes;
 pub mod observer;
 pub mod passwords;
 pub mod policies;

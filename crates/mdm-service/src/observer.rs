@@ -1,6 +1,6 @@
 //! What the services learn from the event log, whichever node wrote it: that a command waits for
-//! a device whose channel is here, that a command moved which somebody waits for, that a session
-//! ended.
+//! a device whose channel is here or was called off, that a device's token is another one now, that
+//! a command moved which somebody waits for, that a session ended.
 
 use std::{
     collections::HashSet,
@@ -10,6 +10,7 @@ use std::{
 
 use mdm_core::{
     commands::CommandStatus,
+    devices::DeviceStatus,
     events::EventKind,
     ids::{CommandId, OrganizationId},
 };
@@ -47,6 +48,11 @@ struct Moved {
     status: CommandStatus,
 }
 
+#[derive(Deserialize)]
+struct Changed {
+    new_status: DeviceStatus,
+}
+
 impl ServiceObserver {
     /// For these services.
     pub const fn new(services: Services) -> Self {
@@ -66,8 +72,46 @@ impl ServiceObserver {
             return;
         };
         self.0.watch().moved(moved.command_id);
-        if here && moved.status == CommandStatus::Pending {
-            self.0.channels().wake(record.organization_id, device);
+        if !here {
+            return;
+        }
+        let (organization, channels) = (record.organization_id, self.0.channels());
+        match moved.status {
+            CommandStatus::Pending => channels.wake(organization, device),
+            CommandStatus::Cancelled => {
+                let cancel = ChannelSignal::Cancel(moved.command_id);
+                channels.signal(organization, device, cancel);
+            }
+            _ => {}
+        }
+    }
+
+    fn status_changed(&self, event: &LogEvent) {
+        let record = event.record();
+        let (organization, channels) = (record.organization_id, self.0.channels());
+        let Some(device) = record
+            .device_id
+            .filter(|device| channels.is_open(organization, *device))
+        else {
+            return;
+        };
+        let Ok(changed) = serde_json::from_str::<Changed>(record.payload.get()) else {
+            return;
+        };
+        match changed.new_status {
+            DeviceStatus::Enrolled | DeviceStatus::Unenrolled => {
+                channels.signal(organization, device, ChannelSignal::EnrollmentChanged);
+            }
+            // Another node lost its channel and did not know of the one here.
+            DeviceStatus::Offline => {
+                let services = self.0.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = services.device_back_online(organization, device).await {
+                        tracing::warn!(%device, %error, "cannot note that the device is online");
+                    }
+                });
+            }
+            _ => {}
         }
     }
 }
@@ -110,6 +154,7 @@ impl Observer for ServiceObserver {
         for event in events {
             match event.record().kind {
                 Some(EventKind::CommandExecution) => self.command_moved(event),
+                Some(EventKind::DeviceStatusChange) => self.status_changed(event),
                 Some(EventKind::SessionEnded) => {
                     if let Some(session) = event.ended_session() {
                         self.0.tokens().session_ended(session);

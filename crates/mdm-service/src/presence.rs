@@ -101,30 +101,29 @@ impl Services {
         connection: ConnectionId,
     ) -> Result<ChannelSeat, StoreError> {
         let seat = self.channels.open(organization, device, connection);
+        self.device_seen(organization, device);
         self.device_online(organization, device).await?;
         Ok(seat)
     }
 
-    /// A device's channel is closed. After an orderly goodbye the device is offline at once,
-    /// otherwise if it does not come back within some seconds.
+    /// A device's channel is closed, on which it was last heard at `heard`. After an orderly goodbye
+    /// the device is offline at once, otherwise if it is not heard of again within some seconds, on
+    /// whichever node.
     pub async fn channel_closed(
         &self,
         organization: OrganizationId,
         device: DeviceId,
         connection: ConnectionId,
+        heard: Timestamp,
         orderly: bool,
     ) {
         if !self.channels.close(organization, device, connection) {
             return;
         }
-        let closed_at = self.now();
         if !orderly {
             tokio::time::sleep(RECONNECT_GRACE).await;
-            if self.presence.seen_since(organization, device, closed_at) {
-                return;
-            }
         }
-        if let Err(error) = self.device_offline(organization, device, closed_at).await {
+        if let Err(error) = self.device_offline(organization, device, heard).await {
             // The sweep for silent devices finds it later.
             tracing::warn!(%device, %error, "cannot note that the device went offline");
         }
@@ -157,6 +156,18 @@ impl Services {
         self.follow_filters(&mut tx, &device, Changed::Status)
             .await?;
         self.commit(tx).await
+    }
+
+    /// Another node has noted that the device is offline, but its channel is here.
+    pub(crate) async fn device_back_online(
+        &self,
+        organization: OrganizationId,
+        device: DeviceId,
+    ) -> Result<(), StoreError> {
+        if self.channels.is_open(organization, device) {
+            self.device_online(organization, device).await?;
+        }
+        Ok(())
     }
 
     /// Makes a device offline if it is online, has no channel here, and was not seen after
@@ -206,6 +217,9 @@ impl Services {
             }
             if stopping {
                 return;
+            }
+            if !self.lead.is_held() {
+                continue;
             }
             match self.sweep_silent(swept_to).await {
                 Ok(place) => swept_to = place,

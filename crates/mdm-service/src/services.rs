@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use mdm_core::{Clock, Entropy, Timestamp, devices::CheckinPace};
+use mdm_core::{
+    Clock, Entropy, Timestamp,
+    devices::CheckinPace,
+    ids::{DeviceId, OrganizationId},
+};
+use mdm_events::bus::Bus;
 use mdm_store::{PgPool, StoreError, Transaction};
 
 use crate::{
@@ -16,11 +21,12 @@ use crate::{
     idempotency,
     licenses::LicensePublicKey,
     lists::Totals,
+    nodes::{OtherNodes, ThisNode},
     observer::Telling,
     passwords::Passwords,
     presence::Presence,
     sealing::SecretKey,
-    stream::EventWake,
+    stream::{EventWake, Lead},
     throttle::Throttle,
     tokens::AccessTokens,
 };
@@ -31,8 +37,11 @@ pub struct Services {
     pub(crate) pool: PgPool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) node: Arc<str>,
     pub(crate) wake: EventWake,
+    pub(crate) lead: Lead,
+    pub(crate) bus: Option<Bus>,
+    pub(crate) this_node: ThisNode,
+    pub(crate) other_nodes: Arc<OtherNodes>,
     pub(crate) tokens: Arc<AccessTokens>,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: Arc<Throttle>,
@@ -59,10 +68,14 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// This node's name in the ledger.
-    pub node: String,
+    /// This node, by whose id the ledger names it.
+    pub node: ThisNode,
+    /// The bus to other nodes, if there is one.
+    pub bus: Option<Bus>,
     /// Wakes the sequencer after commits.
     pub wake: EventWake,
+    /// Whether this node does what one node is enough for.
+    pub lead: Lead,
     /// Signs and checks access tokens.
     pub tokens: Arc<AccessTokens>,
     /// How often devices check in.
@@ -83,8 +96,11 @@ impl Services {
             passwords: Passwords::new(Arc::clone(&parts.entropy)),
             clock: parts.clock,
             entropy: parts.entropy,
-            node: parts.node.into(),
+            this_node: parts.node,
+            other_nodes: Arc::default(),
+            bus: parts.bus,
             wake: parts.wake,
+            lead: parts.lead,
             tokens: parts.tokens,
             throttle: Arc::new(Throttle::default()),
             channels: Arc::new(DeviceChannels::default()),
@@ -128,9 +144,24 @@ impl Services {
         &self.throttle
     }
 
+    /// The bus to other nodes, if there is one.
+    pub const fn bus(&self) -> Option<&Bus> {
+        self.bus.as_ref()
+    }
+
     /// Where packages are kept.
     pub const fn packages(&self) -> &Packages {
         &self.packages
+    }
+
+    /// Tells the device's channel, on whichever node it is, that a command waits. The log tells it
+    /// as well: this only saves the time until then.
+    pub(crate) fn wake_device(&self, organization: OrganizationId, device: DeviceId) {
+        if self.channels.is_open(organization, device) {
+            self.channels.wake(organization, device);
+        } else if let Some(bus) = self.bus.clone() {
+            tokio::spawn(async move { bus.wake(organization, device).await });
+        }
     }
 
     /// Asks the database for its version.

@@ -5,10 +5,14 @@
 //! commit → outbox → sequencer (one node) → event_log → tailer (every node) → observers, hub shards
 //! ```
 //!
+//! With NATS, the leader's tailer also publishes what it reads, and those of the other nodes take it
+//! from there as long as it continues what they have.
+//!
 //! Wake-ups only save waiting; every task also looks by itself from time to time, so that a lost
 //! one costs milliseconds and no event. All of them outlive restarts of the database.
 
 mod feed;
+mod lead;
 mod notifications;
 mod retention;
 mod sequencer;
@@ -23,6 +27,8 @@ use mdm_store::{PgPool, StoreError, events};
 use tokio_util::sync::CancellationToken;
 
 pub use feed::{EventFeed, Feed};
+pub use lead::Lead;
+pub use tailer::BusFeed;
 pub use wake::EventWake;
 
 /// How long a task waits after a failure before it tries again.
@@ -45,8 +51,12 @@ pub struct StreamParts {
     pub pool: PgPool,
     /// Woken by the use cases after their commits.
     pub wake: EventWake,
+    /// Held by the node that puts events in order.
+    pub lead: Lead,
     /// Time, for the age of events.
     pub clock: Arc<dyn Clock>,
+    /// The bus to other nodes, if there is one.
+    pub bus: Option<BusFeed>,
     /// Who acts on events.
     pub observers: Vec<Box<dyn Observer>>,
     /// How long events are kept at least.
@@ -82,25 +92,33 @@ impl EventStream {
         let StreamParts {
             pool,
             wake,
+            lead,
+            bus,
             clock,
             observers,
             keep,
         } = self.parts;
+        let tailer = tailer::Tailer {
+            feed: self.feed,
+            observers,
+            lead: lead.clone(),
+            bus,
+            look: None,
+        };
         tokio::join!(
-            Box::pin(sequencer::run(pool.clone(), wake.clone(), cancel.clone())),
+            Box::pin(sequencer::run(
+                pool.clone(),
+                wake.clone(),
+                lead.clone(),
+                cancel.clone()
+            )),
             Box::pin(notifications::run(
                 pool.clone(),
                 wake.clone(),
                 cancel.clone()
             )),
-            Box::pin(tailer::run(
-                pool.clone(),
-                wake,
-                self.feed,
-                observers,
-                cancel.clone()
-            )),
-            Box::pin(retention::run(pool, clock, keep, cancel)),
+            Box::pin(tailer::run(pool.clone(), wake, tailer, cancel.clone())),
+            Box::pin(retention::run(pool, lead, clock, keep, cancel)),
         );
     }
 }

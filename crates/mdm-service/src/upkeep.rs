@@ -10,8 +10,8 @@ use crate::services::Services;
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Services {
-    /// Goes on with unfinished work, until told to stop. Every node may do this at once: each piece
-    /// of work locks the row that says how far it has come.
+    /// Goes on with unfinished work while this node leads, until told to stop. Each piece of work
+    /// locks the row that says how far it has come.
     pub async fn run_upkeep(self, stop: CancellationToken) {
         let mut round: u32 = 0;
         while stop
@@ -19,6 +19,9 @@ impl Services {
             .await
             .is_some()
         {
+            if !self.lead.is_held() {
+                continue;
+            }
             said("bring groups up to date", self.follow_stale_groups().await);
             said(
                 "expand command batches",

@@ -14,7 +14,7 @@ use mdm_core::{
     ids::{DeviceId, OrganizationId},
 };
 use mdm_events::LogEvent;
-use mdm_service::stream::{EventFeed, EventStream, EventWake, Feed, Observer, StreamParts};
+use mdm_service::stream::{EventFeed, EventStream, EventWake, Feed, Lead, Observer, StreamParts};
 use mdm_store::{PgPool, events};
 use mdm_testkit::TestDatabase;
 use tokio::sync::mpsc::Receiver;
@@ -47,6 +47,8 @@ impl Node {
         let parts = StreamParts {
             pool: database.pool().clone(),
             wake: wake.clone(),
+            lead: Lead::default(),
+            bus: None,
             clock: Arc::new(SystemClock),
             observers: vec![Box::new(observed.clone())],
             keep: EventStream::KEEP,

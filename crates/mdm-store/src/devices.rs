@@ -380,6 +380,32 @@ pub async fn find_by_token(
     row.map(Device::try_from).transpose()
 }
 
+/// Whether a token is the device's.
+pub async fn has_token(
+    conn: &mut PgConnection,
+    organization: OrganizationId,
+    id: DeviceId,
+    hash: &TokenHash,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (
+            SELECT
+              FROM devices
+             WHERE organization_id = $1
+               AND id = $2
+               AND token_hash = $3
+        ) AS "found!"
+        "#,
+        organization.uuid(),
+        id.uuid(),
+        hash.as_bytes()
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(found)
+}
+
 /// A page of the devices that the filter lets through. `is_long`: that there are very many is known.
 pub async fn list(
     conn: &mut PgConnection,

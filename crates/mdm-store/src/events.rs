@@ -33,7 +33,8 @@ pub async fn append(
 }
 
 /// Appends events, in the transaction of the change that they tell of. They come into the log in
-/// this order; events of other transactions may come in between.
+/// this order; events of other transactions may come in between. An event about a device is also
+/// one about the groups that the device is in now: callers hold the device's lock.
 pub async fn append_all(
     conn: &mut PgConnection,
     now: Timestamp,
@@ -50,7 +51,7 @@ pub async fn append_all(
             kind,
             audience,
             device_id,
-            group_id,
+            group_ids,
             payload,
             created_at
         )
@@ -59,7 +60,15 @@ pub async fn append_all(
             new.kind,
             new.audience,
             new.device_id,
-            new.group_id,
+            ARRAY(
+                SELECT members.group_id
+                FROM group_members AS members
+                WHERE members.organization_id = new.organization_id
+                  AND members.device_id = new.device_id
+                UNION
+                SELECT new.group_id
+                WHERE new.group_id IS NOT NULL
+            ),
             new.payload::json,
             $7
         FROM UNNEST($1::uuid[], $2::text[], $3::smallint[], $4::uuid[], $5::uuid[], $6::text[])
@@ -134,6 +143,14 @@ pub async fn head(executor: impl PgExecutor<'_>) -> Result<Cursor, StoreError> {
         .first_chunk()
         .map_or(0, |first| u64::from_be_bytes(*first));
     Ok(mdm_events::Epoch::from_bits(bits).at(unsigned("stream_head", row.offset)?))
+}
+
+/// The stream's id: the same on all nodes of an installation, and for its whole life.
+pub async fn stream_id(executor: impl PgExecutor<'_>) -> Result<Uuid, StoreError> {
+    let stream = sqlx::query_scalar!("SELECT stream FROM stream_head")
+        .fetch_one(executor)
+        .await?;
+    Ok(stream)
 }
 
 /// The offset before the oldest event that is kept.

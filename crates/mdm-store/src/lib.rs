@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod licenses;
 pub mod lists;
 pub mod migrations;
+pub mod nodes;
 pub mod organizations;
 pub mod policies;
 pub mod second_factors;

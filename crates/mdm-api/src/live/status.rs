@@ -2,8 +2,8 @@
 
 use actix_web::{HttpRequest, web};
 use mdm_core::roles::Permission;
-use mdm_proto::system::{WebSocketDetail, WebSocketStatus};
-use mdm_store::{StoreError, events};
+use mdm_proto::system::{ServerNode, WebSocketDetail, WebSocketStatus};
+use mdm_store::{StoreError, events, nodes::Node};
 
 use super::{LiveState, worker::Worker};
 use crate::problem::ApiError;
@@ -21,9 +21,10 @@ pub(super) async fn show(request: HttpRequest) -> Result<web::Json<WebSocketStat
         }
         None => None,
     };
+    let nodes = nodes(worker.state());
     Ok(web::Json(WebSocketStatus {
         status: status(&worker).to_owned(),
-        connected_clients: worker.state().counters().connected(),
+        connected_clients: nodes.iter().map(|node| node.subscribers).sum(),
         detail,
     }))
 }
@@ -39,15 +40,31 @@ fn status(worker: &Worker) -> &'static str {
 async fn detail(state: &LiveState) -> Result<WebSocketDetail, StoreError> {
     let parts = state.parts();
     let counters = state.counters();
+    let nodes = nodes(state);
     let latest = parts.feed.position();
     let oldest = events::oldest(&parts.pool).await?;
     Ok(WebSocketDetail {
-        connected_devices: (parts.connected_devices)(),
+        connected_devices: nodes.iter().map(|node| node.devices).sum(),
         events_published: parts.feed.published(),
         events_delivered: counters.delivered(),
         slow_consumers_disconnected: counters.slow(),
         oldest_cursor: latest.epoch.at(oldest).to_string(),
         latest_cursor: latest.to_string(),
-        nodes: vec![parts.config.node.clone()],
+        nodes: nodes.into_iter().map(node).collect(),
     })
+}
+
+fn nodes(state: &LiveState) -> Vec<Node> {
+    (state.parts().nodes)(state.counters().connected())
+}
+
+fn node(node: Node) -> ServerNode {
+    ServerNode {
+        id: node.id.uuid(),
+        version: node.version,
+        is_leader: node.is_leader,
+        connected_clients: node.subscribers,
+        connected_devices: node.devices,
+        started_at: node.started_at.into(),
+    }
 }

@@ -8,15 +8,15 @@ use mdm_core::{
     commands::{CommandKind, CommandStatus},
     entropy::SeededEntropy,
     events::{EventData, NewEvent},
-    ids::{CommandId, DeviceId, OrganizationId, SessionId, UserId},
+    ids::{CommandId, DeviceId, NodeId, OrganizationId, SessionId, UserId},
     roles::Role,
     sessions::AccessClaims,
 };
 use mdm_service::{
-    stream::{EventStream, EventWake, StreamParts},
+    stream::{EventStream, EventWake, Lead, StreamParts},
     tokens::TokenError,
 };
-use mdm_store::{PgPool, events};
+use mdm_store::{PgPool, events, nodes::Node};
 use mdm_testkit::TestDatabase;
 use serde_json::{Value, json};
 use tokio::{
@@ -88,6 +88,8 @@ impl Live {
         let parts = StreamParts {
             pool: pool.clone(),
             wake: wake.clone(),
+            lead: Lead::default(),
+            bus: None,
             clock: Arc::new(SystemClock),
             observers: Vec::new(),
             keep: EventStream::KEEP,
@@ -100,7 +102,7 @@ impl Live {
             tokens: Arc::new(PlainTokens),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SeededEntropy::new(1)),
-            connected_devices: Box::new(|| 3),
+            nodes: Box::new(|subscribers| vec![this_node(subscribers)]),
             stopping: CancellationToken::new(),
             config,
         });
@@ -295,4 +297,15 @@ impl Client {
 /// The number of an event made by [`event`].
 pub fn number(event: &Value) -> u64 {
     event["data"]["result"]["number"].as_u64().unwrap()
+}
+
+fn this_node(subscribers: u64) -> Node {
+    Node {
+        id: NodeId::from_uuid(Uuid::from_u128(1)),
+        version: "0".to_owned(),
+        is_leader: true,
+        subscribers,
+        devices: 3,
+        started_at: SystemClock.now(),
+    }
 }

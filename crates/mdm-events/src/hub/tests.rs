@@ -30,7 +30,7 @@ fn event(offset: u64, organization: OrganizationId, audience: Audience) -> Arc<L
         kind: Some(EventKind::DeviceUpdated),
         audience,
         device_id: Some(device(1)),
-        group_id: None,
+        group_ids: Box::default(),
         at: DateTime::UNIX_EPOCH,
         payload: RawValue::from_string("{}".to_owned()).unwrap(),
     }))

@@ -15,7 +15,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const DUE_AT_ONCE: i64 = 500;
 
 impl Services {
-    /// Ends commands whose time is over, and tidies up, until told to stop.
+    /// Ends commands whose time is over while this node leads, and tidies up, until told to stop.
     pub async fn run_expiry(self, stop: CancellationToken) {
         let mut round: u32 = 0;
         while stop
@@ -24,14 +24,19 @@ impl Services {
             .is_some()
         {
             round = round.wrapping_add(1);
+            if round.is_multiple_of(60) {
+                self.throttle.forget_old();
+            }
+            if !self.lead.is_held() {
+                continue;
+            }
             if let Err(error) = self.expire_commands().await {
                 tracing::warn!(%error, "cannot end commands whose time is over; trying again");
             }
-            if round.is_multiple_of(60) {
-                self.throttle.forget_old();
-                if let Err(error) = self.forget_refresh_tokens().await {
-                    tracing::warn!(%error, "cannot delete expired refresh tokens; trying again");
-                }
+            if round.is_multiple_of(60)
+                && let Err(error) = self.forget_refresh_tokens().await
+            {
+                tracing::warn!(%error, "cannot delete expired refresh tokens; trying again");
             }
         }
     }

@@ -126,7 +126,8 @@ impl Services {
         {
             return Ok(false);
         }
-        commands::insert_transitions(tx, &[command], self.now(), &self.node, &cause).await?;
+        let node = self.this_node.id.to_string();
+        commands::insert_transitions(tx, &[command], self.now(), &node, &cause).await?;
         Ok(true)
     }
 }

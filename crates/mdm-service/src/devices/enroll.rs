@@ -19,7 +19,6 @@ use serde_json::Value;
 
 use super::{DeviceError, Facts, parse_hardware_info, parse_optional_text};
 use crate::{
-    channels::ChannelSignal,
     context::OpContext,
     groups::{Changed, membership},
     services::Services,
@@ -132,10 +131,6 @@ impl Services {
             self.count_use(&mut tx, secret, presented, 1).await?;
         }
         self.commit(tx).await?;
-        if joined != Joined::New {
-            self.channels
-                .signal(device.organization_id, device.id, ChannelSignal::Revoked);
-        }
         Ok(Enrolled { device, token })
     }
 

@@ -28,10 +28,10 @@ async fn listen(pool: &PgPool, wake: &EventWake) -> Result<(), StoreError> {
     let mut listener = Listener::connect(pool).await?;
     loop {
         match listener.hear().await? {
-            Heard::Head => wake.head_moved(),
+            Heard::Head(offset) => wake.head_moved(offset),
             Heard::Outbox => wake.heard_of_commit(),
             Heard::Gap => {
-                wake.head_moved();
+                wake.head_moved(u64::MAX);
                 wake.heard_of_commit();
                 tokio::time::sleep(GAP_PAUSE).await;
             }

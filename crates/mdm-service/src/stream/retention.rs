@@ -6,10 +6,13 @@ use mdm_core::Clock;
 use mdm_store::{PgPool, events};
 use tokio_util::sync::CancellationToken;
 
+use super::Lead;
+
 const EVERY: Duration = Duration::from_hours(1);
 
 pub(super) async fn run(
     pool: PgPool,
+    lead: Lead,
     clock: Arc<dyn Clock>,
     keep: Duration,
     cancel: CancellationToken,
@@ -18,6 +21,7 @@ pub(super) async fn run(
     let sweep = async {
         loop {
             tokio::time::sleep(EVERY).await;
+            lead.held().await;
             let before = clock.now().checked_sub_signed(keep);
             let Some(before) = before else { continue };
             match events::drop_partitions(&pool, before).await {

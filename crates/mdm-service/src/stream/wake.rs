@@ -1,6 +1,9 @@
 //! Wake-ups within this node.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::Notify;
 
@@ -14,6 +17,7 @@ struct Signals {
     committed_here: Notify,
     committed_elsewhere: Notify,
     head: Notify,
+    told_head: AtomicU64,
 }
 
 impl EventWake {
@@ -26,7 +30,10 @@ impl EventWake {
         self.0.committed_elsewhere.notify_one();
     }
 
-    pub(super) fn head_moved(&self) {
+    /// The log goes at least up to `offset` now; how far is not known if that is the largest
+    /// number.
+    pub(super) fn head_moved(&self, offset: u64) {
+        self.0.told_head.fetch_max(offset, Ordering::Relaxed);
         self.0.head.notify_one();
     }
 
@@ -43,7 +50,9 @@ impl EventWake {
         }
     }
 
-    pub(super) async fn new_head(&self) {
+    /// Waits until the head moves, and tells how far at least.
+    pub(super) async fn new_head(&self) -> u64 {
         self.0.head.notified().await;
+        self.0.told_head.swap(0, Ordering::Relaxed)
     }
 }

@@ -36,8 +36,8 @@ pub async fn in_time<T>(
 /// What a [`Listener`] hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// The log has a new head.
-    Head,
+    /// The log has a new head, at this offset.
+    Head(u64),
     /// Another node committed events to the outbox.
     Outbox,
     /// The connection was lost for a while, and with it what was said meanwhile.
@@ -63,7 +63,10 @@ impl Listener {
     /// Waits for the next thing said.
     pub async fn hear(&mut self) -> Result<Heard, StoreError> {
         Ok(match self.0.try_recv().await? {
-            Some(said) if said.channel() == HEAD_CHANNEL => Heard::Head,
+            Some(said) if said.channel() == HEAD_CHANNEL => {
+                // Whatever else somebody may say there: then it is not known how far.
+                Heard::Head(said.payload().parse().unwrap_or(u64::MAX))
+            }
             Some(_) => Heard::Outbox,
             None => Heard::Gap,
         })

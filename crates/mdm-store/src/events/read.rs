@@ -24,7 +24,7 @@ struct LogRow {
     kind: String,
     audience: i16,
     device_id: Option<Uuid>,
-    group_id: Option<Uuid>,
+    group_ids: Vec<Uuid>,
     payload: Json<Box<RawValue>>,
     created_at: Timestamp,
 }
@@ -39,7 +39,7 @@ impl LogRow {
             kind: self.kind.parse().ok(),
             audience: Audience::from_code(self.audience).unwrap_or(Audience::Internal),
             device_id: self.device_id.map(DeviceId::from_uuid),
-            group_id: self.group_id.map(GroupId::from_uuid),
+            group_ids: self.group_ids.into_iter().map(GroupId::from_uuid).collect(),
             at: self.created_at,
             payload: self.payload.0,
         }))
@@ -61,7 +61,7 @@ pub async fn read_after(
             kind,
             audience,
             device_id,
-            group_id,
+            group_ids,
             payload AS "payload: Json<Box<RawValue>>",
             created_at
         FROM event_log
@@ -116,7 +116,7 @@ pub async fn read_page(
             kind,
             audience,
             device_id,
-            group_id,
+            group_ids,
             payload AS "payload: Json<Box<RawValue>>",
             created_at
         FROM event_log
@@ -126,7 +126,7 @@ pub async fn read_page(
           AND audience <= $4
           AND ($5::text[] = '{}' OR kind = ANY ($5))
           AND ($6::uuid[] = '{}' OR device_id = ANY ($6))
-          AND ($7::uuid[] = '{}' OR group_id = ANY ($7))
+          AND ($7::uuid[] = '{}' OR group_ids && $7)
         ORDER BY "offset"
         LIMIT $8
         "#,
@@ -179,7 +179,7 @@ pub async fn count_after(
           AND kind = ANY ($8::text[])
           AND ($5::text[] = '{}' OR kind = ANY ($5))
           AND ($6::uuid[] = '{}' OR device_id = ANY ($6))
-          AND ($7::uuid[] = '{}' OR group_id = ANY ($7))
+          AND ($7::uuid[] = '{}' OR group_ids && $7)
         "#,
         signed(after),
         signed(until),

@@ -18,6 +18,9 @@ pub const WAKE_CHANNEL: &str = "mdm_outbox";
 /// uses; this one is the text `mdm:evts`.
 const LEADER_LOCK: i64 = 0x6d64_6d3a_6576_7473;
 
+/// For how long the database hears nothing of the leader before another node may take over.
+const LEADER_SILENCE: &str = "1s";
+
 /// Whether this node moves events into the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leadership {
@@ -29,6 +32,10 @@ pub enum Leadership {
 
 /// Tries to become the leader. The lock belongs to the connection and ends with it.
 ///
+/// A node that stands still, or that the network has lost, must not keep the lock: the database
+/// ends the leader's connection when nothing was heard on it for a second. The leader asks for
+/// new events many times in one.
+///
 /// It only keeps the nodes from working against each other; what keeps the log right is the lock
 /// on `stream_head`, also when two hold themselves for the leader.
 pub async fn try_lead(conn: &mut PgConnection) -> Result<Leadership, StoreError> {
@@ -38,13 +45,22 @@ pub async fn try_lead(conn: &mut PgConnection) -> Result<Leadership, StoreError>
         "#,
         LEADER_LOCK
     )
+    .fetch_one(&mut *conn)
+    .await?;
+    if !locked {
+        return Ok(Leadership::Follower);
+    }
+    sqlx::query!(
+        r#"
+        SELECT
+            set_config('idle_session_timeout', $1, false) AS idle,
+            set_config('idle_in_transaction_session_timeout', $1, false) AS in_transaction
+        "#,
+        LEADER_SILENCE
+    )
     .fetch_one(conn)
     .await?;
-    Ok(if locked {
-        Leadership::Leader
-    } else {
-        Leadership::Follower
-    })
+    Ok(Leadership::Leader)
 }
 
 /// Tells the leader, on whichever node, that something was committed to the outbox. To be sent
@@ -116,7 +132,7 @@ async fn move_batch(conn: &mut PgConnection, head: i64) -> Result<i64, StoreErro
                 kind,
                 audience,
                 device_id,
-                group_id,
+                group_ids,
                 payload,
                 created_at
         ),
@@ -127,7 +143,7 @@ async fn move_batch(conn: &mut PgConnection, head: i64) -> Result<i64, StoreErro
                 kind,
                 audience,
                 device_id,
-                group_id,
+                group_ids,
                 payload,
                 created_at
             )
@@ -137,7 +153,7 @@ async fn move_batch(conn: &mut PgConnection, head: i64) -> Result<i64, StoreErro
                 kind,
                 audience,
                 device_id,
-                group_id,
+                group_ids,
                 payload,
                 created_at
             FROM taken
