@@ -286,6 +286,7 @@ async fn use_accounts(site: &Site, client: &Client) {
         "another good password".to_owned().into(),
     );
     own.change_password(&old, &new).await.unwrap();
+    assert!(own.ws_ticket().await.unwrap().ticket.starts_with("mdmt_"));
     let secret = own.begin_totp().await.unwrap().secret;
     let totp = Builder::new().with_secret(Secret::try_from_base32(&secret).unwrap());
     let code = totp.build().unwrap().generate_current().to_string();
@@ -563,6 +564,7 @@ async fn every_route_is_covered_by_the_client() {
         "POST /api/v1/policies/{id}/devices/{device}",
         "POST /api/v1/policies/{id}/groups/{group}",
         // For browsers.
+        "GET /api/v1/events/stream",
         "GET /docs",
         // Called above, of a device that is offline; the end-to-end suite has one that answers.
         "POST /api/v1/devices/{device}/osquery",

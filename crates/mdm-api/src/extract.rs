@@ -181,6 +181,11 @@ fn device_token(request: &HttpRequest) -> Result<&str, ApiError> {
     })
 }
 
+/// The token or API key of a request's headers.
+pub fn credential(request: &HttpRequest) -> Option<&str> {
+    api_key(request).or_else(|| bearer(request))
+}
+
 /// What the token that a device sent is known by.
 pub fn device_token_hash(request: &HttpRequest) -> Result<TokenHash, ApiError> {
     let token = Token::parse(TokenKind::Device, device_token(request)?);

@@ -12,6 +12,7 @@ mod log;
 mod resume;
 mod seats;
 mod socket;
+mod sse;
 mod status;
 mod upgrade;
 mod worker;
@@ -27,22 +28,15 @@ use mdm_core::{
 };
 use mdm_events::hub::{Counters, Limits};
 use mdm_proto::{events::EventPage, system::WebSocketStatus};
-use mdm_service::{
-    Services,
-    stream::EventFeed,
-    tokens::{AccessTokens, TokenError},
-};
+use mdm_service::{Services, stream::EventFeed, tokens::TokenError};
 use mdm_store::{PgPool, StoreError, events, nodes::Node};
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::{
-    extract::{SignedIn, api_key, bearer},
-    openapi::params,
-    problem::ApiError,
-};
+use crate::{extract::SignedIn, openapi::params, problem::ApiError};
 
 pub use seats::SeatLimits;
 pub use socket::on_connect;
@@ -62,15 +56,12 @@ pub trait Authenticate: Send + Sync + 'static {
         &'a self,
         token: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<AccessClaims, TokenError>> + Send + 'a>>;
-}
 
-impl Authenticate for AccessTokens {
-    fn verify<'a>(
+    /// Takes a single-use ticket, and gives the credential that it stands for.
+    fn redeem<'a>(
         &'a self,
-        token: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<AccessClaims, TokenError>> + Send + 'a>> {
-        Box::pin(self.verify_fresh(token))
-    }
+        ticket: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<SecretString, TokenError>> + Send + 'a>>;
 }
 
 /// How long a key without an end is good for, as far as a connection is concerned.
@@ -103,11 +94,13 @@ impl Authenticate for Services {
             })
         })
     }
-}
 
-/// The token or API key of a request's headers.
-fn credential(request: &HttpRequest) -> Option<&str> {
-    api_key(request).or_else(|| bearer(request))
+    fn redeem<'a>(
+        &'a self,
+        ticket: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<SecretString, TokenError>> + Send + 'a>> {
+        Box::pin(self.redeem_ticket(ticket))
+    }
 }
 
 /// What can be set.
@@ -243,13 +236,15 @@ pub fn configure_root(config: &mut ServiceConfig<'_>) {
 pub fn configure(config: &mut ServiceConfig<'_>) {
     config
         .service(connect)
+        .service(stream)
         .service(list)
         .service(websocket_status);
 }
 
 /// Events as they happen: a WebSocket (RFC 6455). The token comes in the query as `token`, as
-/// `Authorization`, or as the subprotocols `bearer, <token>`; an API key as `X-API-Key`.
-#[utoipa::path(tag = "events", params(params::Events, ("token" = Option<String>, Query, description = "An access token")),
+/// `Authorization`, or as the subprotocols `bearer, <token>`; a ticket as `ticket`; an API key as `X-API-Key`.
+#[utoipa::path(tag = "events", params(params::Events, ("token" = Option<String>, Query, description = "An access token"),
+    ("ticket" = Option<String>, Query, description = "A single-use ticket")),
     responses((status = 101, description = "The stream begins")))]
 #[get("/ws")]
 async fn connect_at_root(
@@ -260,12 +255,24 @@ async fn connect_at_root(
 }
 
 /// Events as they happen: a WebSocket (RFC 6455). The token comes in the query as `token`, as
-/// `Authorization`, or as the subprotocols `bearer, <token>`; an API key as `X-API-Key`.
-#[utoipa::path(tag = "events", params(params::Events, ("token" = Option<String>, Query, description = "An access token")),
+/// `Authorization`, or as the subprotocols `bearer, <token>`; a ticket as `ticket`; an API key as `X-API-Key`.
+#[utoipa::path(tag = "events", params(params::Events, ("token" = Option<String>, Query, description = "An access token"),
+    ("ticket" = Option<String>, Query, description = "A single-use ticket")),
     responses((status = 101, description = "The stream begins")))]
 #[get("/ws")]
 async fn connect(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
     upgrade::connect(request, payload).await
+}
+
+/// Events as they happen, as server-sent events (WHATWG HTML, section 9.2). `Last-Event-ID` goes on
+/// after an event. Credentials as for the WebSocket.
+#[utoipa::path(tag = "events", params(params::Events, ("token" = Option<String>, Query, description = "An access token"),
+    ("ticket" = Option<String>, Query, description = "A single-use ticket"),
+    ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),
+    responses((status = 200, description = "The stream begins", body = String, content_type = "text/event-stream")))]
+#[get("/events/stream")]
+async fn stream(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    sse::connect(request).await
 }
 
 /// A piece of the event log: what a subscriber would have got.

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use actix_web::ResponseError;
 use mdm_core::{
-    api_keys as core_api_keys, applications as core_applications, commands as core_commands,
-    devices as core_devices, enrollment as core_enrollment, groups as core_groups,
+    Timestamp, api_keys as core_api_keys, applications as core_applications,
+    commands as core_commands, devices as core_devices, enrollment as core_enrollment,
+    groups as core_groups,
     ids::{GroupId, PolicyId},
-    policies as core_policies, users as core_users,
+    policies as core_policies,
+    tokens::Token,
+    users as core_users,
 };
 use mdm_proto::{
     applications, auth, commands, device_side, devices, enrollment, groups, licenses, lists::Page,
@@ -53,6 +56,14 @@ pub fn tokens(signed_in: SignedIn) -> auth::TokenResponse {
         refresh_token: signed_in.refresh_token.expose().to_owned(),
         refresh_expires_at: signed_in.refresh_expires_at.into(),
         user: user(signed_in.user),
+    }
+}
+
+/// A ticket for the event stream.
+pub fn ticket((ticket, expires_at): (Token, Timestamp)) -> auth::SocketTicket {
+    auth::SocketTicket {
+        ticket: ticket.expose().to_owned(),
+        expires_at: expires_at.into(),
     }
 }
 

@@ -20,6 +20,7 @@ use mdm_service::{
     licenses::LicenseError,
     passwords::PasswordError,
     policies::PolicyError,
+    socket_tickets::TicketError,
     throttle::Throttled,
     tokens::TokenError,
     users::UserError,
@@ -297,6 +298,7 @@ impl From<TokenError> for ApiError {
         let code = match error {
             TokenError::Invalid => "TOKEN_INVALID",
             TokenError::Expired => "TOKEN_EXPIRED",
+            TokenError::TicketInvalid => "TICKET_INVALID",
             TokenError::SessionEnded => "SESSION_ENDED",
             TokenError::Unavailable => return Self::unavailable(),
         };
@@ -557,6 +559,19 @@ impl From<UserError> for ApiError {
                 Self::internal()
             }
             UserError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TicketError> for ApiError {
+    fn from(error: TicketError) -> Self {
+        match error {
+            TicketError::Forbidden(forbidden) => forbidden.into(),
+            TicketError::Sealing(error) => {
+                tracing::error!(request_id = %request_id::current(), %error, "a ticket cannot be sealed");
+                Self::internal()
+            }
+            TicketError::Store(error) => error.into(),
         }
     }
 }

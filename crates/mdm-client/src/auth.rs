@@ -2,7 +2,8 @@
 
 use mdm_proto::{
     auth::{
-        LoginRequest, RecoveryCodes, RefreshRequest, TokenResponse, TotpCode, TotpSecret, User,
+        LoginRequest, RecoveryCodes, RefreshRequest, SocketTicket, TokenResponse, TotpCode,
+        TotpSecret, User,
     },
     users::{ChangePassword, SessionList},
 };
@@ -82,6 +83,14 @@ impl Client {
     /// Ends one of one's own sessions: its tokens stop working at once.
     pub async fn end_session(&self, id: Uuid) -> Result<(), ClientError> {
         self.delete(&format!("/api/v1/auth/sessions/{id}")).await
+    }
+
+    /// Gets a ticket that opens one connection to the event stream, within 30 s: for an address,
+    /// where a token would stay in the logs of proxies.
+    pub async fn ws_ticket(&self) -> Result<SocketTicket, ClientError> {
+        self.call(Method::POST, "/api/v1/auth/ws-ticket")?
+            .answer()
+            .await
     }
 
     /// Makes a secret for one's authenticator, which counts when a code of it is confirmed.

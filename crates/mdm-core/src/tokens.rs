@@ -17,6 +17,8 @@ pub enum TokenKind {
     Refresh,
     /// A program's key.
     ApiKey,
+    /// Opens one connection to the event stream.
+    SocketTicket,
 }
 
 impl TokenKind {
@@ -27,6 +29,7 @@ impl TokenKind {
             Self::EnrollmentSecret => "mdme_",
             Self::Refresh => "mdmr_",
             Self::ApiKey => "mdmk_",
+            Self::SocketTicket => "mdmt_",
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod bus;
 pub mod cursor;
 pub mod envelope;
 pub mod hub;
+pub mod sse;
 pub mod subscription;
 pub mod websocket;
 

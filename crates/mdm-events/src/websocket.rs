@@ -50,8 +50,45 @@ pub fn close(code: u16, reason: &str) -> Bytes {
     frame.freeze()
 }
 
+/// A frame that this module wrote.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A text message.
+    Text(Bytes),
+    /// A close frame.
+    Close {
+        /// Its code.
+        code: u16,
+        /// Its reason.
+        reason: String,
+    },
+    /// A ping.
+    Ping,
+}
+
+/// Reads a frame back; none if it is not one of this module's.
+pub fn parse(frame: &Bytes) -> Option<Sent> {
+    let header = match frame.get(1)? {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let payload = (header <= frame.len()).then(|| frame.slice(header..))?;
+    match *frame.first()? {
+        TEXT => Some(Sent::Text(payload)),
+        CLOSE => Some(Sent::Close {
+            code: u16::from_be_bytes(*payload.first_chunk()?),
+            reason: String::from_utf8_lossy(payload.get(2..)?).into_owned(),
+        }),
+        PING => Some(Sent::Ping),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -64,6 +101,21 @@ mod tests {
             &text(&"x".repeat(65_536))[..11],
             b"\x81\x7f\0\0\0\0\0\x01\0\0x"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(payload in ".{0,300}", long in 65_000_usize..66_000) {
+            for payload in [payload, "x".repeat(long)] {
+                let read = parse(&text(&payload)).unwrap();
+                prop_assert_eq!(read, Sent::Text(Bytes::from(payload)));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _sent = parse(&Bytes::from(bytes));
+        }
     }
 
     #[test]

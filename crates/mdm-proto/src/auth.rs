@@ -47,6 +47,15 @@ pub struct RecoveryCodes {
     pub recovery_codes: Vec<String>,
 }
 
+/// The answer to `POST /auth/ws-ticket`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct SocketTicket {
+    /// For `?ticket=`: opens one connection to the event stream, as the credential it was got with.
+    pub ticket: String,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
 /// `POST /auth/refresh`.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -30,6 +30,7 @@ pub mod presence;
 pub mod sealing;
 pub mod second_factor;
 pub mod services;
+pub mod socket_tickets;
 pub mod stream;
 pub mod throttle;
 pub mod tokens;

@@ -66,6 +66,9 @@ pub enum TokenError {
     /// Its 15 minutes are over.
     #[error("the access token has expired; get a new one with the refresh token")]
     Expired,
+    /// Not a ticket of ours, used already, or older than 30 s.
+    #[error("the ticket is not valid: each opens one connection, within 30 s")]
+    TicketInvalid,
     /// Its session ended.
     #[error("the session has ended; sign in again")]
     SessionEnded,

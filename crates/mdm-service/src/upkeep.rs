@@ -28,6 +28,9 @@ impl Services {
                 self.expand_pending_batches().await,
             );
             said("look at licenses", self.tell_of_licenses().await);
+            if round.is_multiple_of(60) {
+                said("forget tickets", self.forget_tickets().await);
+            }
             if round.is_multiple_of(300) {
                 said(
                     "forget idempotency keys",

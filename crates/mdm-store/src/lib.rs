@@ -26,6 +26,7 @@ pub mod policies;
 pub mod second_factors;
 pub mod sessions;
 pub mod signing_keys;
+pub mod socket_tickets;
 pub mod users;
 
 pub use error::StoreError;

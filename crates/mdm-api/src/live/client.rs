@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{HEARTBEAT, socket::SocketHandle};
+use super::{HEARTBEAT, socket::SocketHandle, upgrade::Hearing};
 
 /// How long before a token's end the client is told.
 const TOKEN_NOTICE: chrono::Duration = chrono::Duration::seconds(60);
@@ -36,6 +36,7 @@ pub(super) struct Client {
     last_heard: Cell<Instant>,
     next_heartbeat: Cell<Instant>,
     socket: Option<SocketHandle>,
+    hearing: Hearing,
     opened: Notify,
     gone: Notify,
 }
@@ -46,8 +47,9 @@ impl Client {
         connection: Rc<Connection>,
         claims: AccessClaims,
         socket: Option<SocketHandle>,
-        now: Instant,
+        hearing: Hearing,
     ) -> Self {
+        let now = Instant::now();
         Self {
             id,
             connection,
@@ -57,6 +59,7 @@ impl Client {
             last_heard: Cell::new(now),
             next_heartbeat: Cell::new(now + HEARTBEAT),
             socket,
+            hearing,
             opened: Notify::new(),
             gone: Notify::new(),
         }
@@ -134,7 +137,8 @@ impl Client {
         if !self.welcomed.get() {
             return;
         }
-        if now.saturating_duration_since(self.last_heard.get()) > silence {
+        let silent = now.saturating_duration_since(self.last_heard.get()) > silence;
+        if silent && self.hearing == Hearing::Answers {
             let reason = "nothing was heard from the client";
             self.connection.close_now(now, close::SILENT, reason);
             return;

@@ -8,7 +8,10 @@ use mdm_store::events::{self, PageQuery};
 use serde_json::value::RawValue;
 
 use super::filters;
-use crate::{extract::Params, problem::ApiError};
+use crate::{
+    extract::{Params, credential},
+    problem::ApiError,
+};
 
 pub(super) async fn list(
     request: &HttpRequest,
@@ -16,7 +19,7 @@ pub(super) async fn list(
 ) -> Result<web::Json<EventPage>, ApiError> {
     let worker = super::worker(request)?;
     let parts = worker.parts();
-    let token = super::credential(request).ok_or_else(|| {
+    let token = credential(request).ok_or_else(|| {
         ApiError::unauthorized(
             "TOKEN_MISSING",
             "send an access token as 'Authorization: Bearer …' or an API key as 'X-API-Key'",

@@ -6,11 +6,11 @@ use mdm_proto::system::{ServerNode, WebSocketDetail, WebSocketStatus};
 use mdm_store::{StoreError, events, nodes::Node};
 
 use super::{LiveState, worker::Worker};
-use crate::problem::ApiError;
+use crate::{extract::credential, problem::ApiError};
 
 pub(super) async fn show(request: HttpRequest) -> Result<web::Json<WebSocketStatus>, ApiError> {
     let worker = super::worker(&request)?;
-    let detail = match super::credential(&request) {
+    let detail = match credential(&request) {
         Some(token) => {
             let claims = worker.parts().tokens.verify(token).await?;
             if claims.permissions.contain(Permission::ReadStatus) {

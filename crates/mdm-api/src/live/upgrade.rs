@@ -11,19 +11,33 @@ use actix_ws::{MessageStream, Session};
 use mdm_core::{ids::ConnectionId, roles::Permission, sessions::AccessClaims};
 use mdm_events::{Cursor, Filters, Subscription};
 use mdm_proto::channel::close;
+use secrecy::ExposeSecret as _;
 
 use super::{
-    body::FrameBody, client::Client, filters, inbound, resume, socket::SocketHandle, worker::Worker,
+    body::FrameBody, client::Client, filters, inbound, resume, seats::Seat, socket::SocketHandle,
+    worker::Worker,
 };
-use crate::{extract::Params, problem::ApiError};
+use crate::{
+    extract::{Params, credential},
+    problem::ApiError,
+};
 
 /// The subprotocol under which browsers, which can set no headers, may send their token.
 const SUBPROTOCOL: &str = "bearer";
 
 /// What the client asks for.
-struct Wanted {
+pub(super) struct Wanted {
     filters: Filters,
-    after: Option<Cursor>,
+    pub(super) after: Option<Cursor>,
+}
+
+/// Whether a client says anything once it is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// It answers pings: its silence means that it is gone.
+    Answers,
+    /// It has no way to.
+    Nothing,
 }
 
 pub(super) async fn connect(
@@ -31,28 +45,7 @@ pub(super) async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let worker = super::worker(&request)?;
-    check_origin(&request, &worker.parts().config.allowed_origins)?;
-    let mut params = Params::of(&request)?;
-    let token = token(&request, &mut params)?;
-    let claims = worker.parts().tokens.verify(&token).await?;
-    if !claims.permissions.contain(Permission::ReadEvents) {
-        return Err(ApiError::forbidden("the role may not follow events"));
-    }
-    let wanted = Wanted {
-        filters: filters::of_query(&mut params)?,
-        after: params.take_parsed("after")?,
-    };
-    params.finish()?;
-    if worker.is_draining() {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        let detail = "the server is stopping: connect again";
-        return Err(ApiError::new(
-            status,
-            "STOPPING",
-            "Temporarily unavailable",
-            detail,
-        ));
-    }
+    let (claims, wanted) = admit(&worker, &request).await?;
     let upgraded = actix_ws::handle_with_protocols(&request, payload, &[SUBPROTOCOL]);
     let upgraded = upgraded.map_err(|error| {
         let detail = format!("this route takes WebSocket upgrades only (RFC 6455): {error}");
@@ -63,18 +56,53 @@ pub(super) async fn connect(
             detail,
         )
     })?;
-    // From the check of the token to here nothing waits on anything: the end of the session
-    // either made the token bad, or finds the client among the worker's.
     Ok(subscribe(&worker, &request, upgraded, claims, wanted))
 }
 
-fn subscribe(
+/// Checks who comes from where, and what for. Nothing may be waited for between this and
+/// [`enter`]: the end of the session either made the token bad, or finds the client among the
+/// worker's.
+pub(super) async fn admit(
+    worker: &Worker,
+    request: &HttpRequest,
+) -> Result<(AccessClaims, Wanted), ApiError> {
+    check_origin(request, &worker.parts().config.allowed_origins)?;
+    let mut params = Params::of(request)?;
+    let tokens = &worker.parts().tokens;
+    let token = match params.take("ticket") {
+        Some(ticket) => tokens.redeem(&ticket).await?,
+        None => token(request, &mut params)?.into(),
+    };
+    let wanted = Wanted {
+        filters: filters::of_query(&mut params)?,
+        after: params.take_parsed("after")?,
+    };
+    params.finish()?;
+    let claims = tokens.verify(token.expose_secret()).await?;
+    if !claims.permissions.contain(Permission::ReadEvents) {
+        return Err(ApiError::forbidden("the role may not follow events"));
+    }
+    if worker.is_draining() {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = "the server is stopping: connect again";
+        return Err(ApiError::new(
+            status,
+            "STOPPING",
+            "Temporarily unavailable",
+            detail,
+        ));
+    }
+    Ok((claims, wanted))
+}
+
+/// Seats a client. Without a seat there were too many connections already.
+pub(super) fn enter(
     worker: &Rc<Worker>,
     request: &HttpRequest,
-    (response, session, stream): (HttpResponse, Session, MessageStream),
     claims: AccessClaims,
     wanted: Wanted,
-) -> HttpResponse {
+    hearing: Hearing,
+) -> (Rc<Client>, Option<Seat>) {
     let now = Instant::now();
     let parts = worker.parts();
     let address = request.peer_addr().map(|address| address.ip());
@@ -88,16 +116,28 @@ fn subscribe(
     };
     let connection = worker.shard().open(subscription, now);
     let id = ConnectionId::new(&*parts.clock, &*parts.entropy);
-    let client = Rc::new(Client::new(id, connection, claims, socket, now));
+    let client = Rc::new(Client::new(id, connection, claims, socket, hearing));
     worker.join(&client);
+    (client, seat)
+}
+
+fn subscribe(
+    worker: &Rc<Worker>,
+    request: &HttpRequest,
+    (response, session, stream): (HttpResponse, Session, MessageStream),
+    claims: AccessClaims,
+    wanted: Wanted,
+) -> HttpResponse {
+    let after = wanted.after;
+    let (client, seat) = enter(worker, request, claims, wanted, Hearing::Answers);
     if seat.is_some() {
-        let opening = resume::open(Rc::clone(worker), Rc::clone(&client), wanted.after);
+        let opening = resume::open(Rc::clone(worker), Rc::clone(&client), after);
         actix_web::rt::spawn(opening);
     } else {
         let reason = "too many connections of this user or from this address";
         client
             .connection()
-            .close(now, close::TOO_MANY_CONNECTIONS, reason);
+            .close(Instant::now(), close::TOO_MANY_CONNECTIONS, reason);
     }
     actix_web::rt::spawn(inbound::listen(
         Rc::clone(worker),
@@ -118,12 +158,12 @@ fn subscribe(
 /// The token, from where each kind of client can put it.
 fn token(request: &HttpRequest, params: &mut Params) -> Result<String, ApiError> {
     let in_query = params.take("token");
-    let in_header = || super::credential(request).map(str::to_owned);
+    let in_header = || credential(request).map(str::to_owned);
     let token = in_query
         .or_else(in_header)
         .or_else(|| in_subprotocol(request));
     token.ok_or_else(|| {
-        let detail = "send an access token as 'Authorization: Bearer …', as the query parameter token, or as the subprotocols 'bearer, <token>'";
+        let detail = "send an access token as 'Authorization: Bearer …', as the query parameter token, as the subprotocols 'bearer, <token>', or a ticket of POST /auth/ws-ticket as the query parameter ticket";
         ApiError::unauthorized("TOKEN_MISSING", detail)
     })
 }

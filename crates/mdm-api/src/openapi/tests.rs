@@ -85,7 +85,7 @@ macro_rules! same {
 fn every_example_is_what_its_type_says() {
     let examples: Map<String, Value> = serde_json::from_str(EXAMPLES).unwrap();
     let known = same!(examples,
-        auth::{LoginRequest, RecoveryCodes, RefreshRequest, TokenResponse, TotpCode, TotpSecret, User},
+        auth::{LoginRequest, RecoveryCodes, RefreshRequest, SocketTicket, TokenResponse, TotpCode, TotpSecret, User},
         users::{ChangePassword, SessionList, UserAccount, UserList, CreateUser, UpdateUser, ApiKey, ApiKeyList,
             CreateApiKey, CreatedApiKey, UpdateApiKey},
         devices::{EnrollRequest, Device, EnrolledDevice, UpdateDevice, DeviceList, BulkEnroll, BulkEnrolled,

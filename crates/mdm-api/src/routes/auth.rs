@@ -3,7 +3,8 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 use mdm_proto::{
     auth::{
-        LoginRequest, RecoveryCodes, RefreshRequest, TokenResponse, TotpCode, TotpSecret, User,
+        LoginRequest, RecoveryCodes, RefreshRequest, SocketTicket, TokenResponse, TotpCode,
+        TotpSecret, User,
     },
     users::{ChangePassword, SessionList, UserSession},
 };
@@ -11,7 +12,7 @@ use mdm_service::auth::{AuthError, LoginName};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    extract::{SignedIn, StrictJson, origin},
+    extract::{SignedIn, StrictJson, credential, origin},
     mapping,
     problem::ApiError,
     state::AppState,
@@ -29,7 +30,8 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
         .service(end_session)
         .service(begin_totp)
         .service(confirm_totp)
-        .service(remove_totp);
+        .service(remove_totp)
+        .service(ws_ticket);
 }
 
 /// Signs a user in.
@@ -85,6 +87,20 @@ async fn refresh(
 async fn logout(state: web::Data<AppState>, caller: SignedIn) -> Result<HttpResponse, ApiError> {
     state.services.logout(&caller.ctx).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// A ticket for one connection to the event stream, good for 30 s. It goes into the address, where a
+/// token would stay in the logs of proxies.
+#[utoipa::path(tag = "authentication", responses((status = 201, body = SocketTicket)))]
+#[post("/auth/ws-ticket")]
+async fn ws_ticket(
+    state: web::Data<AppState>,
+    request: HttpRequest,
+    caller: SignedIn,
+) -> Result<HttpResponse, ApiError> {
+    let credential = credential(&request).unwrap_or_default();
+    let issued = state.services.issue_ticket(&caller.ctx, credential).await?;
+    Ok(HttpResponse::Created().json(mapping::ticket(issued)))
 }
 
 /// Who is signed in.

@@ -9,6 +9,7 @@ mod bulk;
 mod commands;
 mod devices;
 mod enrollment;
+mod events;
 mod groups;
 mod idempotency;
 mod license;

@@ -18,6 +18,7 @@ use mdm_service::{
 };
 use mdm_store::{PgPool, events, nodes::Node};
 use mdm_testkit::TestDatabase;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -43,6 +44,13 @@ impl Authenticate for PlainTokens {
         token: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<AccessClaims, TokenError>> + Send + 'a>> {
         Box::pin(async move { claims(token).ok_or(TokenError::Invalid) })
+    }
+
+    fn redeem<'a>(
+        &'a self,
+        _ticket: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<SecretString, TokenError>> + Send + 'a>> {
+        Box::pin(async { Err(TokenError::TicketInvalid) })
     }
 }
 

@@ -10,3 +10,4 @@ mod connecting;
 mod following;
 mod harness;
 mod resuming;
+mod streaming;

@@ -1,3 +1,5 @@
+mod permissions;
+
 use std::task::Waker;
 
 use chrono::DateTime;
