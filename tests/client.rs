@@ -31,6 +31,7 @@ use mdm_proto::{
     patch::Patch,
     policies::{CreatePolicy, UpdatePolicy},
     users::{CreateApiKey, CreateUser, UpdateApiKey, UpdateUser},
+    webhooks::{CreateWebhook, UpdateWebhook},
 };
 use serde_json::{Value, json};
 use tempfile::tempfile;
@@ -538,6 +539,7 @@ async fn every_route_is_covered_by_the_client() {
     while stream.next().await.unwrap().kind != "policy_changed" {}
     let status = client.license_status().await.unwrap();
     assert_eq!(client.set_license(None).await.unwrap(), status);
+    webhooks(&client).await;
     let anonymous = anonymous(&site);
     anonymous.health().await.unwrap();
     anonymous.live().await.unwrap();
@@ -570,4 +572,30 @@ async fn every_route_is_covered_by_the_client() {
         "POST /api/v1/devices/{device}/osquery",
     ];
     assert_eq!(missing, expected.map(str::to_owned).into());
+}
+
+async fn webhooks(client: &Client) {
+    let wish = CreateWebhook {
+        name: "hook".to_owned(),
+        url: "https://hooks.invalid/".to_owned(),
+        ..CreateWebhook::default()
+    };
+    let made = client.create_webhook(&wish).await.unwrap();
+    assert!(made.secret.starts_with("whsec_"));
+    let id = made.webhook.id;
+    let change = UpdateWebhook {
+        enabled: Patch::Value(false),
+        ..UpdateWebhook::default()
+    };
+    let changed = client.update_webhook(id, &change, Some(1)).await.unwrap();
+    assert_eq!(client.webhook(id).await.unwrap(), changed);
+    assert_eq!(client.webhooks(&page()).await.unwrap().total, 1);
+    // Names that end in "invalid" lead nowhere (RFC 6761, section 6.4).
+    let tested = client.test_webhook(id).await.unwrap();
+    assert!(!tested.delivered && tested.error.is_some());
+    let deliveries = client.webhook_deliveries(id, &page()).await.unwrap();
+    assert_eq!(deliveries.deliveries, std::slice::from_ref(&tested));
+    let refused = client.replay_webhook_delivery(id, tested.id).await;
+    assert_eq!(refused.unwrap_err().code(), Some("EVENT_GONE"));
+    client.delete_webhook(id).await.unwrap();
 }

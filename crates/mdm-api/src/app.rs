@@ -33,6 +33,7 @@ pub fn every_route(config: &mut ServiceConfig<'_>) {
                 .configure(routes::assignments::configure)
                 .configure(routes::license::configure)
                 .configure(routes::enrollment_secrets::configure)
+                .configure(routes::webhooks::configure)
                 .configure(routes::device_side::configure)
                 .configure(channel::configure)
                 .configure(live::configure),

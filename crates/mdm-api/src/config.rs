@@ -71,6 +71,8 @@ pub struct Settings {
     pub event_connections_per_user: usize,
     /// How many event connections one address may have on this node.
     pub event_connections_per_address: usize,
+    /// Whether webhooks may lead into private networks and to this machine.
+    pub webhook_allow_private: bool,
     /// The largest package of an application, in MiB.
     pub package_limit_mib: u64,
     /// The S3 bucket for packages; unset, they are kept in the data directory.
@@ -92,6 +94,7 @@ pub struct Settings {
 enum Kind {
     Text,
     Number,
+    Flag,
     List,
     Secret,
 }
@@ -119,6 +122,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("event_retention_days", Kind::Number),
     ("event_connections_per_user", Kind::Number),
     ("event_connections_per_address", Kind::Number),
+    ("webhook_allow_private", Kind::Flag),
     ("package_limit_mib", Kind::Number),
     ("s3_bucket", Kind::Text),
     ("s3_region", Kind::Text),
@@ -154,6 +158,7 @@ fn defaults() -> Figment {
         .merge(Serialized::default("event_retention_days", 7))
         .merge(Serialized::default("event_connections_per_user", 100))
         .merge(Serialized::default("event_connections_per_address", 1_000))
+        .merge(Serialized::default("webhook_allow_private", false))
         .merge(Serialized::default("package_limit_mib", 4_096))
         .merge(Serialized::default("s3_region", "us-east-1"))
         .merge(Serialized::default(
@@ -356,6 +361,12 @@ impl Environment {
                         .map(|item| item.trim().to_owned())
                         .collect::<Vec<_>>(),
                 ),
+                Kind::Flag => {
+                    let wrong = |_| {
+                        ConfigError::Wrong(format!("{name}: must be true or false, not {text:?}"))
+                    };
+                    Value::from(text.parse::<bool>().map_err(wrong)?)
+                }
                 Kind::Number => {
                     let wrong = |_| {
                         ConfigError::Wrong(format!("{name}: must be a whole number, not {text:?}"))

@@ -10,11 +10,11 @@ use mdm_core::{
     ids::{GroupId, PolicyId},
     policies as core_policies,
     tokens::Token,
-    users as core_users,
+    users as core_users, webhooks as core_webhooks,
 };
 use mdm_proto::{
     applications, auth, commands, device_side, devices, enrollment, groups, licenses, lists::Page,
-    policies, users,
+    policies, users, webhooks,
 };
 use mdm_service::{
     auth::SignedIn,
@@ -144,6 +144,15 @@ page_of! {
 page_of! {
     /// A page of users.
     user_list: core_users::User => users::UserList, user_account
+}
+page_of! {
+    /// A page of webhooks.
+    webhook_list: core_webhooks::Webhook => webhooks::WebhookList, webhook
+}
+page_of! {
+    /// A page of deliveries.
+    webhook_delivery_list: core_webhooks::WebhookDelivery
+        => webhooks::WebhookDeliveryList, webhook_delivery
 }
 page_of! {
     /// A page of API keys.
@@ -686,5 +695,46 @@ pub fn api_key(key: core_api_keys::ApiKey) -> users::ApiKey {
         created_by: key.created_by.uuid(),
         created_at: key.created_at.into(),
         updated_at: key.updated_at.into(),
+    }
+}
+
+/// A webhook.
+pub fn webhook(webhook: core_webhooks::Webhook) -> webhooks::Webhook {
+    webhooks::Webhook {
+        id: webhook.id.uuid(),
+        name: webhook.name,
+        url: webhook.url.as_str().to_owned(),
+        event_types: webhook
+            .event_types
+            .iter()
+            .map(|kind| kind.as_str().to_owned())
+            .collect(),
+        enabled: webhook.enabled,
+        disabled_reason: webhook.disabled_reason,
+        cursor: webhook.cursor,
+        failures: webhook.failures,
+        failing_since: webhook.failing_since.map(Into::into),
+        next_attempt_at: webhook.next_attempt_at.map(Into::into),
+        last_error: webhook.last_error,
+        version: webhook.version,
+        created_at: webhook.created_at.into(),
+        updated_at: webhook.updated_at.into(),
+    }
+}
+
+/// An attempt to deliver an event.
+pub fn webhook_delivery(delivery: core_webhooks::WebhookDelivery) -> webhooks::WebhookDelivery {
+    webhooks::WebhookDelivery {
+        id: delivery.id.uuid(),
+        webhook_id: delivery.webhook_id.uuid(),
+        event_id: delivery.event_id,
+        event_type: delivery.event_type,
+        attempt: delivery.attempt,
+        is_replay: delivery.is_replay,
+        delivered: delivery.delivered,
+        status: delivery.status,
+        error: delivery.error,
+        duration_ms: delivery.duration_ms,
+        at: delivery.at.into(),
     }
 }

@@ -24,6 +24,7 @@ use mdm_service::{
     throttle::Throttled,
     tokens::TokenError,
     users::UserError,
+    webhooks::WebhookError,
 };
 use mdm_store::StoreError;
 
@@ -559,6 +560,25 @@ impl From<UserError> for ApiError {
                 Self::internal()
             }
             UserError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WebhookError> for ApiError {
+    fn from(error: WebhookError) -> Self {
+        let text = error.to_string();
+        match error {
+            WebhookError::Forbidden(forbidden) => forbidden.into(),
+            WebhookError::Invalid(invalid) => invalid.into(),
+            WebhookError::NotFound => Self::not_found("WEBHOOK_NOT_FOUND", text),
+            WebhookError::DeliveryNotFound => Self::not_found("DELIVERY_NOT_FOUND", text),
+            WebhookError::EventGone => Self::new(StatusCode::GONE, "EVENT_GONE", "Gone", text),
+            WebhookError::Stale => Self::stale(text),
+            WebhookError::Sealing(error) => {
+                tracing::error!(request_id = %request_id::current(), %error, "a webhook's secret cannot be opened");
+                Self::internal()
+            }
+            WebhookError::Store(error) => error.into(),
         }
     }
 }

@@ -20,6 +20,7 @@ use mdm_service::{
     services::Parts,
     stream::{BusFeed, EventStream, EventWake, Lead, StreamParts},
     tokens::AccessTokens,
+    webhooks::WebhookSender,
 };
 use mdm_store::{PgPool, migrations};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -121,6 +122,7 @@ impl Application {
             entropy: Arc::clone(&entropy),
             node,
             bus: bus.clone(),
+            webhooks: WebhookSender::new(settings.webhook_allow_private)?,
             wake: wake.clone(),
             lead: lead.clone(),
             tokens: Arc::clone(&tokens),
@@ -175,6 +177,7 @@ impl Application {
         if let (Some(bus), Some(ends)) = (bus, bus_tasks) {
             tasks.spawn(run_bus(bus, ends, &services, tasks_stop.clone()));
         }
+        tasks.spawn(services.clone().run_webhooks(tasks_stop.clone()));
         tasks.spawn(services.run_upkeep(tasks_stop.clone()));
         tasks.spawn(tokens.run_reload(tasks_stop.clone()));
         let url = format!("http://{}", listener.local_addr()?);

@@ -22,6 +22,7 @@ mod secrets;
 mod session;
 mod totp;
 mod users;
+mod webhooks;
 
 use std::{io, process::ExitCode};
 
@@ -92,6 +93,9 @@ enum Command {
     /// API keys, with which programs sign in
     #[command(subcommand)]
     ApiKeys(api_keys::ApiKeys),
+    /// Webhooks, to which events are posted
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     /// The license
     #[command(subcommand)]
     License(license::License),
@@ -139,6 +143,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Users(users) => users.run(&connection.client().await?, output).await?,
         Command::Secrets(secrets) => secrets.run(&connection.client().await?, output).await?,
         Command::ApiKeys(keys) => keys.run(&connection.client().await?, output).await?,
+        Command::Webhooks(webhooks) => webhooks.run(&connection.client().await?, output).await?,
         Command::License(license) => license.run(&connection.client().await?, output).await?,
         Command::Run(run) => return run.run(&connection, output).await,
         Command::Query(query) => query.run(&connection.client().await?, output).await?,

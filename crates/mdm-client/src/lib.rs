@@ -35,6 +35,7 @@ mod packages;
 mod policies;
 mod system;
 mod users;
+mod webhooks;
 
 pub use channel::{Closed, DeviceChannel, Incoming};
 pub use error::{ClientError, TransferError};

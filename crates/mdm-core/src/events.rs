@@ -7,13 +7,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    Invalid,
     applications::{InstallState, Intent},
     clock::Timestamp,
     commands::{CommandKind, CommandStatus},
     devices::{DeviceStatus, Labels, words},
     ids::{
         ApiKeyId, ApplicationId, CommandId, DeviceId, GroupId, OrganizationId, PolicyId, SessionId,
-        UserId,
+        UserId, WebhookId,
     },
     licenses::{LicenseState, Tier},
     policies::ComplianceState,
@@ -48,6 +49,8 @@ words! {
         LicenseChanged = "license_changed",
         /// A user or an API key was made, changed or deleted.
         UserChanged = "user_changed",
+        /// A webhook was made, changed, deleted, or disabled because it failed for days.
+        WebhookChanged = "webhook_changed",
         /// A session ended: its tokens and sockets end with it. For the nodes, never for clients.
         SessionEnded = "session_ended",
     }
@@ -137,6 +140,8 @@ pub enum ObjectAction {
     Assigned,
     /// It is assigned no longer.
     Unassigned,
+    /// The server stopped using it.
+    Disabled,
 }
 
 /// What happened, with the fields that clients get as `data`.
@@ -285,6 +290,20 @@ pub enum EventData {
         /// Whether the user was closed out.
         disabled: bool,
     },
+    /// See [`EventKind::WebhookChanged`].
+    WebhookChanged {
+        /// Which webhook.
+        webhook_id: WebhookId,
+        /// What became of it.
+        action: ObjectAction,
+        /// What people call it.
+        name: String,
+        /// Whether it gets events.
+        enabled: bool,
+        /// Why the server disabled it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// See [`EventKind::SessionEnded`].
     SessionEnded {
         /// Which session.
@@ -349,6 +368,7 @@ impl EventData {
             Self::ApplicationInstall { .. } => EventKind::ApplicationInstall,
             Self::LicenseChanged { .. } => EventKind::LicenseChanged,
             Self::UserChanged { .. } => EventKind::UserChanged,
+            Self::WebhookChanged { .. } => EventKind::WebhookChanged,
             Self::SessionEnded { .. } => EventKind::SessionEnded,
         }
     }
@@ -357,7 +377,9 @@ impl EventData {
     pub const fn audience(&self) -> Audience {
         match self {
             Self::SessionEnded { .. } => Audience::Internal,
-            Self::LicenseChanged { .. } | Self::UserChanged { .. } => Audience::Role(Role::Admin),
+            Self::LicenseChanged { .. }
+            | Self::UserChanged { .. }
+            | Self::WebhookChanged { .. } => Audience::Role(Role::Admin),
             _ => Audience::Role(Role::Viewer),
         }
     }
@@ -376,6 +398,7 @@ impl EventData {
             Self::PolicyChanged { .. }
             | Self::LicenseChanged { .. }
             | Self::UserChanged { .. }
+            | Self::WebhookChanged { .. }
             | Self::SessionEnded { .. } => None,
         }
     }
@@ -393,6 +416,23 @@ impl EventData {
 }
 
 impl EventKind {
+    /// Reads the name of a kind that clients can get.
+    pub fn parse_public(name: &str) -> Option<Self> {
+        let kind: Self = name.parse().ok()?;
+        (kind != Self::SessionEnded).then_some(kind)
+    }
+
+    /// What is said of a name that is none of theirs.
+    pub fn unknown(pointer: &str) -> Invalid {
+        let known: Vec<_> = Self::ALL
+            .iter()
+            .filter_map(|kind| Self::parse_public(kind.as_str()))
+            .map(Self::as_str)
+            .collect();
+        let detail = format!("unknown event type; known are: {}", known.join(", "));
+        Invalid::new(pointer, "UNKNOWN_EVENT_TYPE", detail)
+    }
+
     /// The fields of `data` that users below operator do not get.
     pub const fn operator_fields(self) -> &'static [&'static str] {
         match self {

@@ -91,6 +91,10 @@ ids! {
     ApiKeyId,
     /// A batch of commands.
     BatchId,
+    /// A webhook.
+    WebhookId,
+    /// An attempt to deliver an event to a webhook.
+    WebhookDeliveryId,
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ words! {
         ManageUsers = "users:manage",
         /// Create, change and delete API keys.
         ManageApiKeys = "api-keys:manage",
+        /// Create, change, delete and replay webhooks.
+        ManageWebhooks = "webhooks:manage",
     }
 }
 
@@ -87,7 +89,8 @@ impl Permission {
             Self::ManageLicense
             | Self::ManageEnrollmentSecrets
             | Self::ManageUsers
-            | Self::ManageApiKeys => Role::Admin,
+            | Self::ManageApiKeys
+            | Self::ManageWebhooks => Role::Admin,
         }
     }
 }

@@ -24,5 +24,6 @@ pub mod raw;
 pub mod system;
 pub mod time;
 pub mod users;
+pub mod webhooks;
 
 pub use time::Timestamp;

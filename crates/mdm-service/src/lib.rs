@@ -36,6 +36,7 @@ pub mod throttle;
 pub mod tokens;
 pub mod upkeep;
 pub mod users;
+pub mod webhooks;
 
 pub use context::{Actor, Forbidden, OpContext};
 pub use services::Services;

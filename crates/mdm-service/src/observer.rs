@@ -151,6 +151,7 @@ impl ServiceObserver {
 impl Observer for ServiceObserver {
     fn observe(&self, events: &[Arc<LogEvent>]) {
         self.0.changes.happened();
+        self.0.endpoints.observe(events);
         for event in events {
             match event.record().kind {
                 Some(EventKind::CommandExecution) => self.command_moved(event),

@@ -29,6 +29,7 @@ use crate::{
     stream::{EventWake, Lead},
     throttle::Throttle,
     tokens::AccessTokens,
+    webhooks::{Endpoints, WebhookSender},
 };
 
 /// The use cases and what they work with. Cheap to clone.
@@ -42,6 +43,8 @@ pub struct Services {
     pub(crate) bus: Option<Bus>,
     pub(crate) this_node: ThisNode,
     pub(crate) other_nodes: Arc<OtherNodes>,
+    pub(crate) webhooks: WebhookSender,
+    pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) tokens: Arc<AccessTokens>,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: Arc<Throttle>,
@@ -72,6 +75,8 @@ pub struct Parts {
     pub node: ThisNode,
     /// The bus to other nodes, if there is one.
     pub bus: Option<Bus>,
+    /// Posts events to endpoints.
+    pub webhooks: WebhookSender,
     /// Wakes the sequencer after commits.
     pub wake: EventWake,
     /// Whether this node does what one node is enough for.
@@ -98,6 +103,8 @@ impl Services {
             entropy: parts.entropy,
             this_node: parts.node,
             other_nodes: Arc::default(),
+            webhooks: parts.webhooks,
+            endpoints: Arc::default(),
             bus: parts.bus,
             wake: parts.wake,
             lead: parts.lead,

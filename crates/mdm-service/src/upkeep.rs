@@ -37,6 +37,10 @@ impl Services {
                     self.forget_idempotency_keys().await,
                 );
             }
+            if round.is_multiple_of(600) {
+                let forgotten = self.forget_webhook_deliveries().await;
+                said("forget deliveries to webhooks", forgotten);
+            }
             if round.is_multiple_of(3600) {
                 self.sweep_packages().await;
             }

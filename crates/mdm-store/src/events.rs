@@ -12,7 +12,7 @@ use mdm_core::{
     ids::{DeviceId, GroupId},
 };
 use mdm_events::Cursor;
-pub use read::{Page, PageQuery, count_after, read_after, read_page};
+pub use read::{Page, PageQuery, count_after, read_after, read_one, read_page};
 pub use sequence::{
     BATCH, HEAD_CHANNEL, Leadership, WAKE_CHANNEL, drop_partitions, sequence_batch, try_lead,
     wake_sequencer,

@@ -28,6 +28,7 @@ pub mod sessions;
 pub mod signing_keys;
 pub mod socket_tickets;
 pub mod users;
+pub mod webhooks;
 
 pub use error::StoreError;
 pub use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};

@@ -62,19 +62,7 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
 }
 
 fn kind(text: &str, pointer: &str) -> Result<EventKind, Invalid> {
-    // What is for the server's nodes only is no type for a client.
-    match text.parse::<EventKind>() {
-        Ok(kind) if kind != EventKind::SessionEnded => Ok(kind),
-        _ => {
-            let known: Vec<_> = EventKind::ALL
-                .iter()
-                .filter(|kind| **kind != EventKind::SessionEnded)
-                .map(|kind| kind.as_str())
-                .collect();
-            let detail = format!("unknown event type; known are: {}", known.join(", "));
-            Err(Invalid::new(pointer, "UNKNOWN_EVENT_TYPE", detail))
-        }
-    }
+    EventKind::parse_public(text).ok_or_else(|| EventKind::unknown(pointer))
 }
 
 fn ids<T: FromStr>(list: &str, pointer: &str) -> Result<Vec<T>, ApiError> {

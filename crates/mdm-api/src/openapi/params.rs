@@ -56,6 +56,14 @@ pub struct Devices {
     compliance: Option<String>,
 }
 
+/// Which deliveries of a webhook.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Deliveries {
+    /// Only those that were taken, or only those that were not.
+    delivered: Option<bool>,
+}
+
 /// Which commands.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

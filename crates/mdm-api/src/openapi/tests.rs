@@ -88,6 +88,8 @@ fn every_example_is_what_its_type_says() {
         auth::{LoginRequest, RecoveryCodes, RefreshRequest, SocketTicket, TokenResponse, TotpCode, TotpSecret, User},
         users::{ChangePassword, SessionList, UserAccount, UserList, CreateUser, UpdateUser, ApiKey, ApiKeyList,
             CreateApiKey, CreatedApiKey, UpdateApiKey},
+        webhooks::{Webhook, WebhookList, CreateWebhook, CreatedWebhook, UpdateWebhook, WebhookDelivery,
+            WebhookDeliveryList},
         devices::{EnrollRequest, Device, EnrolledDevice, UpdateDevice, DeviceList, BulkEnroll, BulkEnrolled,
             DeviceInventory, SoftwareList},
         commands::{SendCommand, Command, CommandList, OsqueryRequest, OsqueryResult, SendToMany, CommandBatch},

@@ -19,3 +19,4 @@ mod policies;
 mod second_factor;
 mod system;
 mod users;
+mod webhooks;

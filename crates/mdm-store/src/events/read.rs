@@ -156,6 +156,18 @@ pub async fn read_page(
     })
 }
 
+/// The event at a place of the log, if it is for a subscription.
+pub async fn read_one(
+    executor: impl PgExecutor<'_>,
+    subscription: &Subscription,
+    at: Cursor,
+) -> Result<Option<LogEvent>, StoreError> {
+    let before = at.epoch.at(at.offset.saturating_sub(1));
+    let mut page = read_after(executor, before, 1).await?;
+    page.retain(|event| event.cursor() == at && subscription.admits(event));
+    Ok(page.pop())
+}
+
 /// How many events after a position and up to another are for a subscription.
 pub async fn count_after(
     executor: impl PgExecutor<'_>,
