@@ -21,6 +21,9 @@ CREATE UNLOGGED TABLE nodes (
     seen_at    timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
+-- Which node carries the request out: what a node that is gone left unfinished need not be waited for.
+ALTER TABLE idempotency_keys ADD COLUMN node uuid;
+
 -- Single-use tickets for sockets. Each stands for the credential that it was got with, which is
 -- sealed with the installation's secret key.
 CREATE TABLE socket_tickets (

@@ -578,6 +578,7 @@ async fn webhooks(client: &Client) {
     let wish = CreateWebhook {
         name: "hook".to_owned(),
         url: "https://hooks.invalid/".to_owned(),
+        event_types: vec!["license_changed".to_owned()],
         ..CreateWebhook::default()
     };
     let made = client.create_webhook(&wish).await.unwrap();

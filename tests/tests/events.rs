@@ -23,11 +23,14 @@ pub struct Watcher {
 impl Watcher {
     /// Connects, after the event `after` if one is given. The welcome has come when this returns.
     pub async fn connect(server: &str, token: &str, after: Option<&str>) -> Result<Self, Error> {
+        let query = after.map(|after| format!("after={after}"));
+        Self::connect_with(server, token, &query.unwrap_or_default()).await
+    }
+
+    /// Connects with a query string.
+    pub async fn connect_with(server: &str, token: &str, query: &str) -> Result<Self, Error> {
         let address = server.replacen("http", "ws", 1);
-        let query = after
-            .map(|after| format!("?after={after}"))
-            .unwrap_or_default();
-        let mut request = format!("{address}/api/v1/ws{query}").into_client_request()?;
+        let mut request = format!("{address}/api/v1/ws?{query}").into_client_request()?;
         request
             .headers_mut()
             .insert("authorization", format!("Bearer {token}").parse().unwrap());
@@ -50,6 +53,17 @@ impl Watcher {
             if frame["id"].is_string() {
                 self.seen.push(frame.clone());
                 return Some(frame);
+            }
+        }
+    }
+
+    /// The code with which the connection is closed, after whatever comes before.
+    pub async fn close_code(&mut self) -> u16 {
+        loop {
+            match timeout(PATIENCE, self.socket.next()).await.unwrap() {
+                Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                Some(Ok(_)) => {}
+                other => panic!("a close frame was expected, not {other:?}"),
             }
         }
     }

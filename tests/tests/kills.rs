@@ -21,6 +21,7 @@ use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
+    dice::{Dice, setting},
     events::{Watcher, ids},
     processes::{Server, Site},
 };
@@ -28,26 +29,6 @@ use crate::{
 const DEVICE: &str = "this-machine";
 /// After the last kill everything has to come to its end within this time.
 const SETTLE: Duration = Duration::from_mins(3);
-
-/// A reproducible sequence of numbers.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
-}
 
 /// What the sender sent and got acknowledged: idempotency key to command id.
 type Acknowledged = Arc<Mutex<BTreeMap<String, String>>>;
@@ -205,7 +186,7 @@ async fn whole_log(server: &Server, token: &str) -> Vec<Value> {
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn two_hundred_kills_lose_nothing_and_double_nothing() {
     let (rounds, seed) = (setting("MDM_TEST_ROUNDS", 200), setting("MDM_TEST_SEED", 7));
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut site = Site::start().await;
     let marks = site.directory.path().join("marks");
     std::fs::create_dir(&marks).unwrap();

@@ -78,6 +78,15 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Lets it stand still, as on a machine that swaps, or behind a network that swallows packets.
+    pub fn freeze(&self) {
+        signal(&self.child, Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        signal(&self.child, Signal::CONT);
+    }
+
     /// Asks it to stop, as Ctrl-C or a service manager does, and says how long it took.
     pub fn stop(&mut self, how: Signal) -> Duration {
         let begun = std::time::Instant::now();
@@ -216,6 +225,7 @@ fn launch(
 impl Drop for Server {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.thaw();
             signal(&self.child, Signal::TERM);
             let _ended = self.child.wait();
         }

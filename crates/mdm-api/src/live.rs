@@ -28,7 +28,11 @@ use mdm_core::{
 };
 use mdm_events::hub::{Counters, Limits};
 use mdm_proto::{events::EventPage, system::WebSocketStatus};
-use mdm_service::{Services, stream::EventFeed, tokens::TokenError};
+use mdm_service::{
+    Services,
+    stream::{EventFeed, Lead},
+    tokens::TokenError,
+};
 use mdm_store::{PgPool, StoreError, events, nodes::Node};
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
@@ -143,6 +147,8 @@ pub struct LiveParts {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for connections' ids.
     pub entropy: Arc<dyn Entropy>,
+    /// Whether this node leads.
+    pub lead: Lead,
     /// All nodes that run; called with the number of subscribers that this one has.
     pub nodes: Box<dyn Fn(u64) -> Vec<Node> + Send + Sync>,
     /// Cancelled when the server begins to stop.
@@ -189,6 +195,8 @@ impl LiveState {
         let counters = self.counters();
         let gauge = |number: u64| u32::try_from(number).map_or(f64::MAX, f64::from);
         metrics::gauge!("mdm_subscribers").set(gauge(counters.connected()));
+        let leads = u8::from(self.parts().lead.is_held());
+        metrics::gauge!("mdm_leader").set(f64::from(leads));
         metrics::counter!("mdm_events_published_total").absolute(self.parts().feed.published());
         metrics::counter!("mdm_events_delivered_total").absolute(counters.delivered());
         metrics::counter!("mdm_slow_subscribers_closed_total").absolute(counters.slow());

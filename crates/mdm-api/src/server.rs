@@ -131,10 +131,11 @@ impl Application {
             packages: storage::packages(&settings)?,
             license_keys: license_keys(&settings)?,
         });
+        services.announce_node().await?;
         let stream = EventStream::start(StreamParts {
             pool: pool.clone(),
             wake,
-            lead,
+            lead: lead.clone(),
             bus: bus_events,
             clock: Arc::clone(&clock),
             observers: vec![Box::new(ServiceObserver::new(services.clone()))],
@@ -151,6 +152,7 @@ impl Application {
             tokens: Arc::new(services.clone()) as Arc<dyn Authenticate>,
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
+            lead,
             nodes: Box::new(move |subscribers| nodes.nodes(subscribers)),
             stopping: stopping.clone(),
             config: live_config(&settings),

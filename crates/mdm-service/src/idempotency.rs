@@ -7,7 +7,10 @@
 
 use chrono::Duration;
 use mdm_core::{Invalid, commands::IdempotencyKey, ids::new_uuid};
-use mdm_store::{PgConnection, StoreError, idempotency};
+use mdm_store::{
+    PgConnection, StoreError,
+    idempotency::{self, Wish},
+};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -15,7 +18,8 @@ use crate::{sealing::CannotOpen, services::Services};
 
 /// How long a first outcome is kept.
 pub const KEPT: Duration = Duration::hours(24);
-/// A reservation under which nothing was committed for so long is of a process that died.
+/// A reservation under which nothing was committed for so long is abandoned. That of a node that
+/// runs no more is so at once.
 const STALE: Duration = Duration::seconds(120);
 /// An answer larger than this is not kept; the next try is told that the request was carried out.
 const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
@@ -100,16 +104,16 @@ impl Services {
         };
         let now = self.now();
         let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
-        let known = idempotency::reserve(
-            &mut conn,
-            &reservation.scope,
-            &reservation.key,
-            &digest,
-            reservation.id,
+        let wish = Wish {
+            scope: &reservation.scope,
+            key: &reservation.key,
+            digest: &digest,
+            reservation: reservation.id,
+            node: self.this_node.id,
             now,
-            now - STALE,
-        )
-        .await?;
+            stale: now - STALE,
+        };
+        let known = idempotency::reserve(&mut conn, wish).await?;
         let Some(known) = known else {
             return Ok(Reserved::Now(reservation));
         };
@@ -121,9 +125,7 @@ impl Services {
                 status: u16::try_from(status).unwrap_or(200),
                 answer: self.secret_key.open(&sealed)?,
             }),
-            _ if known.carried_out && known.reserved_at < now - STALE => {
-                Err(IdempotencyError::AnswerLost)
-            }
+            _ if known.carried_out && known.abandoned => Err(IdempotencyError::AnswerLost),
             _ => Err(IdempotencyError::InProgress),
         }
     }

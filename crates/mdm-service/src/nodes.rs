@@ -70,6 +70,11 @@ impl Services {
         nodes
     }
 
+    /// Tells the others that this node is there; to be called before it takes requests.
+    pub async fn announce_node(&self) -> Result<(), StoreError> {
+        self.report_node(0).await
+    }
+
     /// Tells the others of this node every second, and learns of them, until told to stop.
     pub async fn run_nodes(
         self,

@@ -1,10 +1,10 @@
 //! First outcomes of requests that brought an `Idempotency-Key`.
 
-use mdm_core::Timestamp;
+use mdm_core::{Timestamp, ids::NodeId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::StoreError;
+use crate::{error::StoreError, nodes::GONE_AFTER};
 
 /// What is known of a key.
 #[derive(Debug, Clone)]
@@ -21,29 +21,57 @@ pub struct Known {
     pub status: Option<i16>,
     /// The answer, sealed.
     pub answer: Option<Vec<u8>>,
+    /// Whether whoever carries it out is gone: it has had the time, or its node runs no more.
+    pub abandoned: bool,
 }
 
-/// Reserves a key that nobody has, or takes over one whose holder has had it since before `stale`
-/// without carrying anything out. `None` if it is reserved now; otherwise what is known of it.
-pub async fn reserve(
-    conn: &mut PgConnection,
-    scope: &[u8],
-    key: &str,
-    digest: &[u8],
-    reservation: Uuid,
-    now: Timestamp,
-    stale: Timestamp,
-) -> Result<Option<Known>, StoreError> {
+/// A wish to carry out a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// For whom: a hash of the caller.
+    pub scope: &'a [u8],
+    /// Under which key.
+    pub key: &'a str,
+    /// A hash of the request.
+    pub digest: &'a [u8],
+    /// The reservation's own id.
+    pub reservation: Uuid,
+    /// Who would carry it out.
+    pub node: NodeId,
+    /// The present.
+    pub now: Timestamp,
+    /// What was reserved before then is abandoned.
+    pub stale: Timestamp,
+}
+
+/// Reserves a key that nobody has, or takes over an abandoned one under which nothing was carried
+/// out. `None` if it is reserved now; otherwise what is known of it.
+pub async fn reserve(conn: &mut PgConnection, wish: Wish<'_>) -> Result<Option<Known>, StoreError> {
+    let Wish {
+        scope,
+        key,
+        digest,
+        reservation,
+        node,
+        now,
+        stale,
+    } = wish;
     let reserved = sqlx::query_scalar!(
         r#"
-        INSERT INTO idempotency_keys AS present (scope, key, digest, reservation, reserved_at)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO idempotency_keys AS present (scope, key, digest, reservation, reserved_at, node)
+        VALUES ($1, $2, $3, $4, $5, $7)
             ON CONFLICT (scope, key)
-            DO UPDATE SET reservation = excluded.reservation, reserved_at = excluded.reserved_at
+            DO UPDATE SET reservation = excluded.reservation,
+                          reserved_at = excluded.reserved_at,
+                          node = excluded.node
                     WHERE present.digest = excluded.digest
                       AND NOT present.carried_out
                       AND present.status IS NULL
-                      AND present.reserved_at < $6
+                      AND (present.reserved_at < $6
+                           OR NOT EXISTS (SELECT
+                                            FROM nodes
+                                           WHERE id = present.node
+                                             AND seen_at > now() - make_interval(secs => $8)))
      RETURNING reservation
         "#,
         scope,
@@ -51,7 +79,9 @@ pub async fn reserve(
         digest,
         reservation,
         now,
-        stale
+        stale,
+        node.uuid(),
+        GONE_AFTER
     )
     .fetch_optional(&mut *conn)
     .await?;
@@ -66,13 +96,20 @@ pub async fn reserve(
                reserved_at,
                carried_out,
                status,
-               answer
+               answer,
+               (reserved_at < $3
+                OR NOT EXISTS (SELECT
+                                 FROM nodes
+                                WHERE id = node
+                                  AND seen_at > now() - make_interval(secs => $4))) AS "abandoned!"
           FROM idempotency_keys
          WHERE scope = $1
            AND key = $2
         "#,
         scope,
-        key
+        key,
+        stale,
+        GONE_AFTER
     )
     .fetch_optional(conn)
     .await?)

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 
 /// After how many seconds of silence a node counts as gone.
-const GONE_AFTER: f64 = 5.0;
+pub(crate) const GONE_AFTER: f64 = 5.0;
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -110,6 +110,7 @@ impl Live {
             tokens: Arc::new(PlainTokens),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SeededEntropy::new(1)),
+            lead: Lead::default(),
             nodes: Box::new(|subscribers| vec![this_node(subscribers)]),
             stopping: CancellationToken::new(),
             config,
