@@ -25,3 +25,4 @@ pub mod state;
 pub mod storage;
 pub mod trace;
 pub mod trial;
+pub mod webhook_sender;

@@ -20,7 +20,6 @@ use mdm_service::{
     services::Parts,
     stream::{BusFeed, EventStream, EventWake, Lead, StreamParts},
     tokens::AccessTokens,
-    webhooks::WebhookSender,
 };
 use mdm_store::{PgPool, migrations};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -37,6 +36,7 @@ use crate::{
     secret_key,
     state::AppState,
     storage, trace,
+    webhook_sender::WebhookSender,
 };
 
 /// How long requests that are being answered may take at the end.
@@ -122,7 +122,7 @@ impl Application {
             entropy: Arc::clone(&entropy),
             node,
             bus: bus.clone(),
-            webhooks: WebhookSender::new(settings.webhook_allow_private)?,
+            webhooks: Arc::new(WebhookSender::new(settings.webhook_allow_private)?),
             wake: wake.clone(),
             lead: lead.clone(),
             tokens: Arc::clone(&tokens),

@@ -1,15 +1,24 @@
 //! `mdm-bench`: measures a server against the project's budgets. One file per measurement; each
 //! prints one JSON object, and says in `docs/performance.md` how to repeat it.
 
-mod command;
+mod agents;
+mod connect;
+mod delivery;
 mod device;
+mod fanout;
 mod http;
 mod list;
 mod load;
+mod outbox;
 mod percentiles;
 mod process;
 mod seed;
+mod sender;
+mod sequence;
+mod stamp;
 mod start;
+mod subscribers;
+mod wire;
 
 use std::{io::Write, process::ExitCode};
 
@@ -30,7 +39,17 @@ enum Measurement {
     Start(start::Options),
     /// Time from the call of the API until the agent has the command, and until the caller has the
     /// answer, with many agents connected; memory per connected agent.
-    Command(command::Options),
+    Agents(agents::Options),
+    /// Events to many subscribers, in bursts and paced, beside a loop that does nothing but send:
+    /// processor time, sends and latency per delivery; memory per connection.
+    Fanout(fanout::Options),
+    /// Storms of subscribers that come back at once, and want what they missed.
+    Connect(connect::Options),
+    /// Time from the commit of an event, and from a request of the API, until subscribers have it.
+    E2e(delivery::Options),
+    /// The floor of fan-out: accept subscribers, then send each line of standard input to all.
+    #[command(hide = true)]
+    RawSender(sender::Options),
     /// Make organisations full of devices in the database of a running server, and print how to
     /// call it in their names. They stay: use a database that can be thrown away.
     Seed(seed::Options),
@@ -48,7 +67,16 @@ enum Measurement {
 async fn main() -> ExitCode {
     let measured = match Cli::parse().measurement {
         Measurement::Start(options) => start::measure(options).await,
-        Measurement::Command(options) => command::measure(options).await,
+        Measurement::Agents(options) => agents::measure(options).await,
+        Measurement::Fanout(options) => fanout::measure(options).await,
+        Measurement::Connect(options) => connect::measure(options).await,
+        Measurement::E2e(options) => delivery::measure(options).await,
+        Measurement::RawSender(options) => {
+            return match sender::run(&options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_the_bench_is_gone) => ExitCode::FAILURE,
+            };
+        }
         Measurement::Seed(options) => seed::seed(options).await,
         Measurement::List(options) => list::lists(options).await,
         Measurement::Search(options) => list::searches(options).await,

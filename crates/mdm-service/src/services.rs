@@ -29,7 +29,7 @@ use crate::{
     stream::{EventWake, Lead},
     throttle::Throttle,
     tokens::AccessTokens,
-    webhooks::{Endpoints, WebhookSender},
+    webhooks::{Endpoints, WebhookTransport},
 };
 
 /// The use cases and what they work with. Cheap to clone.
@@ -43,7 +43,7 @@ pub struct Services {
     pub(crate) bus: Option<Bus>,
     pub(crate) this_node: ThisNode,
     pub(crate) other_nodes: Arc<OtherNodes>,
-    pub(crate) webhooks: WebhookSender,
+    pub(crate) webhooks: Arc<dyn WebhookTransport>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) tokens: Arc<AccessTokens>,
     pub(crate) passwords: Passwords,
@@ -76,7 +76,7 @@ pub struct Parts {
     /// The bus to other nodes, if there is one.
     pub bus: Option<Bus>,
     /// Posts events to endpoints.
-    pub webhooks: WebhookSender,
+    pub webhooks: Arc<dyn WebhookTransport>,
     /// Wakes the sequencer after commits.
     pub wake: EventWake,
     /// Whether this node does what one node is enough for.

@@ -3,8 +3,10 @@
 //! its id.
 
 mod dispatch;
-mod sender;
 mod signature;
+mod transport;
+
+use std::time::Instant;
 
 use mdm_core::{
     Invalid,
@@ -34,9 +36,9 @@ use crate::{
 };
 
 pub use dispatch::Endpoints;
-use sender::{Message, Outcome};
-pub use sender::{NoHttpClient, WebhookSender};
 use signature::WebhookSecret;
+use transport::Outcome;
+pub use transport::{Posting, SignedMessage, WebhookTransport};
 
 /// Why something about a webhook was not done.
 #[derive(Debug, thiserror::Error)]
@@ -312,12 +314,22 @@ impl Services {
         body: String,
     ) -> (WebhookDelivery, Outcome) {
         let at = self.now();
-        let message = Message {
-            id: &attempt.event_id,
-            at,
-            body,
+        let begun = Instant::now();
+        let timestamp = at.timestamp();
+        let answered = match secret.sign(&attempt.event_id, timestamp, &body) {
+            Some(signature) => {
+                let message = SignedMessage {
+                    url: &webhook.url,
+                    id: &attempt.event_id,
+                    timestamp,
+                    signature,
+                    body,
+                };
+                self.webhooks.post(message).await
+            }
+            None => Err("the message cannot be signed".to_owned()),
         };
-        let outcome = self.webhooks.post(&webhook.url, secret, message).await;
+        let outcome = Outcome::of(answered, begun.elapsed());
         let delivered = outcome.error.is_none();
         metrics::counter!("mdm_webhook_deliveries_total", "delivered" => delivered.to_string())
             .increment(1);
@@ -329,9 +341,7 @@ impl Services {
             attempt: attempt.number,
             is_replay: attempt.is_replay,
             delivered,
-            status: outcome
-                .status
-                .and_then(|status| i16::try_from(status.as_u16()).ok()),
+            status: outcome.status.and_then(|status| i16::try_from(status).ok()),
             error: outcome.error.clone(),
             duration_ms: i32::try_from(outcome.took.as_millis()).unwrap_or(i32::MAX),
             at,

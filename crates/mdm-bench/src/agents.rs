@@ -85,7 +85,7 @@ pub async fn measure(options: Options) -> anyhow::Result<Value> {
             / f64::from(u32::try_from(options.agents).unwrap_or(u32::MAX))
     };
     Ok(json!({
-        "measurement": "command",
+        "measurement": "agents",
         "agents": options.agents,
         "enrolled_in_s": enrolled_in.as_secs_f64(),
         "connected_in_s": connected_in.as_secs_f64(),

@@ -1,72 +1,37 @@
-//! Posting to endpoints, and to nowhere else: an address that a user gives must not lead into the
-//! network of the server.
+//! Posting to webhooks' endpoints, and to nowhere else: an address that a user gives must not lead
+//! into the network of the server.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use mdm_core::{Timestamp, webhooks::WebhookUrl};
+use mdm_core::webhooks::WebhookUrl;
+use mdm_service::webhooks::{Posting, SignedMessage, WebhookTransport};
 use reqwest::{
-    Client, StatusCode,
+    Client,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_TYPE, USER_AGENT},
     redirect::Policy,
 };
 use tokio::sync::Semaphore;
 
-use super::signature::WebhookSecret;
-
 /// How long an endpoint may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many events are posted at once, to all endpoints together.
 const AT_ONCE: usize = 64;
 
-/// Posts events to endpoints. Cheap to clone.
-#[derive(Clone)]
+/// Posts events to endpoints.
 pub struct WebhookSender {
     client: Client,
     allow_private: bool,
-    permits: Arc<Semaphore>,
-}
-
-/// The HTTP client could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client for webhooks cannot be made: {0}")]
-pub struct NoHttpClient(#[from] reqwest::Error);
-
-/// A message on its way to an endpoint.
-pub struct Message<'a> {
-    /// The same for each attempt, so that the receiver can tell what it has seen.
-    pub id: &'a str,
-    /// When it is sent.
-    pub at: Timestamp,
-    /// The JSON.
-    pub body: String,
-}
-
-/// What became of an attempt.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The answer's status, if there was one.
-    pub status: Option<StatusCode>,
-    /// What went wrong; none if the endpoint took the message.
-    pub error: Option<String>,
-    /// How long it took.
-    pub took: Duration,
-}
-
-impl Outcome {
-    /// The endpoint says that it is gone for good (RFC 9110, section 15.5.11).
-    pub fn is_gone(&self) -> bool {
-        self.status == Some(StatusCode::GONE)
-    }
+    permits: Semaphore,
 }
 
 impl WebhookSender {
     /// With `allow_private`, endpoints in private networks and on this machine may be called.
-    pub fn new(allow_private: bool) -> Result<Self, NoHttpClient> {
+    pub fn new(allow_private: bool) -> reqwest::Result<Self> {
         // Whoever came first chose it.
         let _chosen_already = rustls::crypto::ring::default_provider().install_default();
         let builder = Client::builder()
@@ -79,67 +44,39 @@ impl WebhookSender {
         Ok(Self {
             client: builder.build()?,
             allow_private,
-            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Semaphore::new(AT_ONCE),
         })
     }
 
-    /// Whether the endpoint may be called, as far as its address tells it. Names are looked at when
-    /// they are resolved, each time.
-    pub fn may_call(&self, url: &WebhookUrl) -> bool {
-        self.allow_private || url.address().is_none_or(is_public)
-    }
-
-    /// Posts a message.
-    pub async fn post(
-        &self,
-        url: &WebhookUrl,
-        secret: &WebhookSecret,
-        message: Message<'_>,
-    ) -> Outcome {
-        let begun = Instant::now();
-        let sent = self.send(url, secret, message).await;
-        let took = begun.elapsed();
-        let (status, error) = match sent {
-            Ok(status) if status.is_success() => (Some(status), None),
-            Ok(status) => (
-                Some(status),
-                Some(format!("the endpoint answered {status}")),
-            ),
-            Err(error) => (None, Some(error)),
-        };
-        Outcome {
-            status,
-            error,
-            took,
-        }
-    }
-
-    async fn send(
-        &self,
-        url: &WebhookUrl,
-        secret: &WebhookSecret,
-        message: Message<'_>,
-    ) -> Result<StatusCode, String> {
-        if !self.may_call(url) {
+    async fn send(&self, message: SignedMessage<'_>) -> Result<u16, String> {
+        if !self.may_call(message.url) {
             return Err(PRIVATE.to_owned());
         }
-        let timestamp = message.at.timestamp();
-        let signature = secret.sign(message.id, timestamp, &message.body);
-        let signature = signature.ok_or("the message cannot be signed")?;
         let _permit = self.permits.acquire().await;
         let request = self
             .client
-            .post(url.as_str())
+            .post(message.url.as_str())
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, "Mobius-MDM")
             .header("webhook-id", message.id)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
+            .header("webhook-timestamp", message.timestamp)
+            .header("webhook-signature", message.signature)
             .body(message.body);
         let answered = request.send().await;
         answered
-            .map(|answer| answer.status())
+            .map(|answer| answer.status().as_u16())
             .map_err(|error| describe(&error))
+    }
+}
+
+impl WebhookTransport for WebhookSender {
+    /// As far as the address tells it. Names are looked at when they are resolved, each time.
+    fn may_call(&self, url: &WebhookUrl) -> bool {
+        self.allow_private || url.address().is_none_or(is_public)
+    }
+
+    fn post<'a>(&'a self, message: SignedMessage<'a>) -> Posting<'a> {
+        Box::pin(self.send(message))
     }
 }
 
