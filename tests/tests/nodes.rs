@@ -3,13 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use mdm_client::{Client, ClientError, EventQuery, Follower, Step};
+use mdm_proto::events::Event;
 use mdm_testkit::wait_until;
 use serde_json::json;
 
 use crate::{
-    events::Watcher,
+    events::{Watcher, ids},
     fleet::{Fleet, PATIENCE, is_leader},
-    processes::Agent,
+    processes::{Agent, Site},
 };
 
 async fn agent(fleet: &Fleet, node: usize, uuid: &str) -> Agent {
@@ -92,6 +94,65 @@ async fn a_session_that_ends_at_one_node_ends_at_all_within_a_second() {
         .call("GET", "/api/v1/auth/me", &token, None)
         .await;
     assert_eq!(status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_misses_nothing_when_its_server_is_killed() {
+    let mut site = Site::start().await;
+    let client = Client::new(site.server.url.parse().unwrap(), None).unwrap();
+    let client = client.with_token(site.token.clone().into());
+    let only_devices = EventQuery {
+        types: vec!["device_status_change".to_owned()],
+        ..EventQuery::default()
+    };
+    let mut follower = Follower::new(only_devices, async || Ok::<_, ClientError>(client.clone()));
+    let mut breaks = 0;
+    let mut seen = Vec::new();
+    for round in 0..3 {
+        if round == 1 {
+            site.server.kill();
+            site.server.restart();
+        }
+        let enroll = async {
+            for number in 0..10 {
+                let uuid = format!("hw-{round}-{number}");
+                let device = json!({ "uuid": uuid, "hostname": "h", "platform": "linux" });
+                site.server
+                    .post("/api/v1/devices", &site.token, device)
+                    .await;
+                let policy = json!({ "name": "noise" });
+                site.server
+                    .post("/api/v1/policies", &site.token, policy)
+                    .await;
+            }
+        };
+        if round == 0 {
+            // It follows from now on, and nothing happens yet.
+            let nothing = tokio::time::timeout(Duration::from_millis(500), follower.next());
+            assert!(nothing.await.is_err());
+        }
+        let watch = async {
+            while seen.len() < 10 * (round + 1) {
+                match tokio::time::timeout(PATIENCE, follower.next())
+                    .await
+                    .unwrap()
+                    .unwrap()
+                {
+                    Step::Event(frame) => match frame.event() {
+                        Some(Event::DeviceStatusChange(_)) => seen.push(frame.id.unwrap()),
+                        other => panic!("nobody asked for {other:?}"),
+                    },
+                    Step::Broken { .. } => breaks += 1,
+                    Step::Resync { reason } => panic!("{reason}"),
+                }
+            }
+        };
+        tokio::join!(enroll, watch);
+    }
+    assert!(breaks >= 1, "the server was killed");
+    let log = "/api/v1/events?types=device_status_change&limit=500";
+    let log = site.server.get(log, &site.token).await;
+    assert_eq!(seen, ids(log["events"].as_array().unwrap()));
 }
 
 /// From the loss of the leader until an event that was committed after it has reached a subscriber

@@ -1,13 +1,12 @@
 //! Reaching the server: by the channel, else by check-ins, for as long as the agent runs.
 
-mod backoff;
 mod channel;
 mod polling;
 mod watch;
 
 use std::sync::Arc;
 
-use mdm_client::Client;
+use mdm_client::{Backoff, Client};
 use mdm_proto::{device_side::Inventory, devices::Software, inventory::SystemInfo};
 use serde_json::Value;
 use tokio::{
@@ -24,7 +23,6 @@ use crate::{
     platform,
     status::{Contact, Link},
 };
-use backoff::Backoff;
 use watch::PolicyWatch;
 
 /// How long what runs may take to end when the agent is stopped.

@@ -1,16 +1,11 @@
 //! `mdmctl events`.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
 
 use anyhow::Result;
-use backon::{BackoffBuilder, ExponentialBuilder};
 use clap::Args;
-use mdm_client::{Client, EventQuery, EventStream};
+use mdm_client::{Client, EventQuery, Follower, Step};
 use mdm_proto::events::{EventPage, Frame};
-use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{
@@ -69,47 +64,18 @@ impl Events {
 }
 
 /// Follows until it cannot: what is refused stays refused, all else is tried again.
-async fn follow(connection: &Connection, mut query: EventQuery, output: Output) -> Result<()> {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(30))
-        .with_jitter()
-        .without_max_times();
-    let mut delays = backoff.build();
+async fn follow(connection: &Connection, query: EventQuery, output: Output) -> Result<()> {
+    let mut follower = Follower::new(query, async || connection.client().await);
     loop {
-        let closed = match EventStream::follow(&connection.client().await?, &query).await {
-            Ok(mut stream) => {
-                let closed = print_stream(&mut stream, output).await?;
-                query.after = stream.last_id().map(str::to_owned).or(query.after);
-                delays = backoff.build();
-                closed
-            }
-            Err(error) if error.is_temporary() => error.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        let delay = delays.next().unwrap_or(Duration::from_secs(30));
-        eprintln!(
-            "mdmctl: {closed}; connecting again in {:.1} s",
-            delay.as_secs_f32()
-        );
-        sleep(delay).await;
-    }
-}
-
-/// Prints what comes until the connection ends; says why it ended.
-async fn print_stream(stream: &mut EventStream, output: Output) -> Result<String> {
-    loop {
-        let frame = match stream.next().await {
-            Ok(frame) => frame,
-            Err(closed) => return Ok(closed.reason),
-        };
-        if frame.kind == "resync" {
-            eprintln!(
+        match follower.next().await? {
+            Step::Event(event) => print_event(&event, output)?,
+            Step::Resync { .. } => eprintln!(
                 "mdmctl: the events since then are not kept any more; these are the later ones"
-            );
-        }
-        if frame.id.is_some() {
-            print_event(&frame, output)?;
+            ),
+            Step::Broken { reason, pause } => eprintln!(
+                "mdmctl: {reason}; connecting again in {:.1} s",
+                pause.as_secs_f32()
+            ),
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use mdm_proto::events::{EventPage, Frame};
+use futures_util::SinkExt as _;
+use mdm_proto::events::{ClientFrame, EventPage, Filters, Frame};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::{
@@ -64,11 +68,13 @@ impl Client {
     }
 }
 
-/// A subscription to the event stream. It ends with its connection: connect again with
-/// [`last_id`](Self::last_id), and nothing is missed and nothing comes twice.
+/// One connection to the event stream. It ends with its connection: connect again after
+/// [`cursor`](Self::cursor), and nothing is missed and nothing comes twice. [`Follower`] does so.
+///
+/// [`Follower`]: crate::Follower
 pub struct EventStream {
     socket: Socket,
-    last_id: Option<String>,
+    cursor: Option<String>,
 }
 
 impl EventStream {
@@ -96,12 +102,12 @@ impl EventStream {
         let socket = connect(client, &path).await?;
         Ok(Self {
             socket,
-            last_id: query.after,
+            cursor: query.after,
         })
     }
 
     /// Waits for the next frame: an event, which has an id, or a control frame, which has none. A
-    /// server that gives no sign of life for 90 s counts as gone.
+    /// server that gives no sign of life for 90 s counts as gone. Safe to cancel.
     pub async fn next(&mut self) -> Result<Frame, Closed> {
         loop {
             let heard = timeout(SILENCE, next_text(&mut self.socket)).await;
@@ -111,15 +117,56 @@ impl EventStream {
             let Ok(frame) = serde_json::from_str::<Frame>(&text) else {
                 continue;
             };
-            if let Some(id) = &frame.id {
-                self.last_id = Some(id.clone());
-            }
+            self.note(&frame);
             return Ok(frame);
         }
     }
 
-    /// The cursor of the last event that came: where to go on.
-    pub fn last_id(&self) -> Option<&str> {
-        self.last_id.as_deref()
+    /// How far the stream has come. A welcome before a replay names a position that is yet to come.
+    fn note(&mut self, frame: &Frame) {
+        let told = frame.data.get("cursor").and_then(Value::as_str);
+        match (&frame.id, frame.kind.as_str()) {
+            (Some(id), _) => self.cursor = Some(id.clone()),
+            (None, "heartbeat" | "resync") => self.cursor = told.map(str::to_owned),
+            (None, "welcome") if self.cursor.is_none() => self.cursor = told.map(str::to_owned),
+            _ => {}
+        }
+    }
+
+    /// Where to go on: after the last event that came, or further where filters left events out.
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// Sets the filters anew, for what comes after the frame `subscribed`. `after` and `limit` of
+    /// the query count for nothing here.
+    pub async fn subscribe(&mut self, query: &EventQuery) -> Result<(), Closed> {
+        let filters = Filters {
+            types: query.types.clone(),
+            device_ids: query.device_ids.clone(),
+            group_ids: query.group_ids.clone(),
+        };
+        self.say(&ClientFrame::Subscribe(filters)).await
+    }
+
+    /// Keeps the connection beyond the end of its token: to be called, after the frame
+    /// `token_expiring`, with a client that has a newer token of the same session.
+    pub async fn renew(&mut self, client: &Client) -> Result<(), Closed> {
+        match client.token() {
+            Some(token) => {
+                let token = token.expose_secret().to_owned();
+                self.say(&ClientFrame::Authenticate { token }).await
+            }
+            // A key needs no renewal.
+            None => Ok(()),
+        }
+    }
+
+    async fn say(&mut self, frame: &ClientFrame) -> Result<(), Closed> {
+        let text = serde_json::to_string(frame).map_err(|error| Closed {
+            code: None,
+            reason: error.to_string(),
+        })?;
+        Ok(self.socket.send(Message::text(text)).await?)
     }
 }

@@ -86,6 +86,14 @@ impl Client {
         self
     }
 
+    /// The token, if the client has one.
+    pub(crate) const fn token(&self) -> Option<&SecretString> {
+        match &self.credential {
+            Some(Credential::Token(token)) => Some(token),
+            _ => None,
+        }
+    }
+
     /// The same client with an API key (`X-API-Key`), in place of what it had.
     #[must_use]
     pub fn with_api_key(mut self, key: SecretString) -> Self {

@@ -13,6 +13,24 @@
 //! # }
 //! ```
 //!
+//! What happens, through all breaks:
+//!
+//! ```no_run
+//! # async fn example(client: mdm_client::Client) -> Result<(), mdm_client::ClientError> {
+//! use mdm_client::{EventQuery, Follower, Step};
+//! use mdm_proto::events::Event;
+//!
+//! let mut follower = Follower::new(EventQuery::default(), async || Ok(client.clone()));
+//! loop {
+//!     if let Step::Event(frame) = follower.next().await?
+//!         && let Some(Event::DeviceStatusChange(change)) = frame.event()
+//!     {
+//!         println!("{} is {}", change.device_id, change.new_status);
+//!     }
+//! }
+//! # }
+//! ```
+//!
 //! One file per resource; to add a call, add a method in the file of its resource.
 #![warn(missing_docs)]
 
@@ -20,6 +38,7 @@ mod api_keys;
 mod applications;
 mod assignments;
 mod auth;
+mod backoff;
 mod channel;
 mod commands;
 mod device_side;
@@ -27,6 +46,7 @@ mod devices;
 mod enrollment_secrets;
 mod error;
 mod events;
+mod follower;
 mod groups;
 mod http;
 mod license;
@@ -37,9 +57,11 @@ mod system;
 mod users;
 mod webhooks;
 
+pub use backoff::Backoff;
 pub use channel::{Closed, DeviceChannel, Incoming};
 pub use error::{ClientError, TransferError};
 pub use events::{EventQuery, EventStream};
+pub use follower::{Follower, Step};
 pub use http::{Client, http_client};
 pub use lists::{ListQuery, all, pages};
 pub use packages::{NewPackage, PartOfPackage};

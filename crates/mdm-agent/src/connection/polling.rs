@@ -1,5 +1,6 @@
 //! Check-ins: where there is no channel.
 
+use mdm_client::Backoff;
 use mdm_proto::device_side::{CheckinRequest, CommandResult};
 use tokio::time::{Duration, Instant};
 
@@ -7,7 +8,6 @@ use super::{Connection, End, channel::end_of};
 use crate::{
     AgentError,
     clock::now,
-    connection::backoff::Backoff,
     executor::Taken,
     status::{Contact, Link},
 };

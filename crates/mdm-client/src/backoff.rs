@@ -7,7 +7,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// The pauses, from short to long.
+/// Pauses between attempts: each anything between nothing and a bound, which doubles from a second
+/// to a minute. So clients that lost their server together do not come back together.
+#[derive(Debug)]
 pub struct Backoff(ExponentialBackoff);
 
 impl Default for Backoff {
