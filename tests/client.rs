@@ -572,6 +572,8 @@ async fn every_route_is_covered_by_the_client() {
         "GET /docs",
         // Called above, of a device that is offline; the end-to-end suite has one that answers.
         "POST /api/v1/devices/{device}/osquery",
+        // Called above, of a message that is in no log; the server's own tests have a receiver.
+        "POST /api/v1/webhooks/{id}/deliveries/{delivery}/replay",
     ];
     assert_eq!(missing, expected.map(str::to_owned).into());
 }
