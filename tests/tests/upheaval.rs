@@ -18,6 +18,7 @@ use std::{
 };
 
 use mdm_testkit::wait_until;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
@@ -168,7 +169,7 @@ async fn strike(fleet: &mut Fleet, nats: Option<&mut Nats>, dice: &mut Dice) -> 
         _ => dice.choose(fleet.nodes.len()),
     };
     let pause = Duration::from_millis(dice.below(2_500));
-    let blows = if nats.is_some() { 6 } else { 3 };
+    let blows = if nats.is_some() { 7 } else { 4 };
     match dice.below(blows) {
         0 => {
             fleet.nodes[node].kill();
@@ -192,13 +193,18 @@ async fn strike(fleet: &mut Fleet, nats: Option<&mut Nats>, dice: &mut Dice) -> 
             "the database's connections cut"
         }
         3 => {
+            fleet.nodes[node].stop(Signal::TERM);
+            fleet.nodes[node].restart();
+            "a node restarted in order"
+        }
+        4 => {
             let nats = nats.unwrap();
             nats.stop();
             tokio::time::sleep(pause).await;
             nats.run().await;
             "NATS restarted"
         }
-        4 => {
+        5 => {
             let nats = nats.unwrap();
             nats.freeze();
             tokio::time::sleep(pause).await;

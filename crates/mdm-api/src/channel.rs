@@ -31,6 +31,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     extract::{AuthenticatedDevice, device_token_hash},
+    frame_guard::guarded,
     mapping,
     problem::ApiError,
     routes::device_side::{policy_reports, take_result},
@@ -58,6 +59,7 @@ async fn open(
     AuthenticatedDevice(mut device): AuthenticatedDevice,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
+    let payload = guarded(&request, payload, MAX_AGENT_FRAME_BYTES).await?;
     let (response, session, stream) = actix_ws::handle(&request, payload).map_err(|error| {
         ApiError::new(
             StatusCode::BAD_REQUEST,

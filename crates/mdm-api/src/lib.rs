@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod database;
 pub mod extract;
+pub mod frame_guard;
 pub mod health;
 pub mod idempotency;
 pub mod license_command;

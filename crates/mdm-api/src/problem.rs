@@ -187,7 +187,7 @@ impl ApiError {
         }
     }
 
-    fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         let detail = "the server failed; its log tells more under the request id";
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

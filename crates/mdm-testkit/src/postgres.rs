@@ -101,6 +101,18 @@ impl Throwaway {
         Ok(name)
     }
 
+    async fn shut_out(&self, name: &str) -> anyhow::Result<()> {
+        let forbid = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+        sqlx::query(AssertSqlSafe(forbid))
+            .execute(&self.maintenance)
+            .await?;
+        sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1")
+            .bind(name)
+            .execute(&self.maintenance)
+            .await?;
+        Ok(())
+    }
+
     async fn drop_database(&self, name: &str) {
         let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
         // A failure costs disk space until the process ends, and no test.
@@ -178,6 +190,21 @@ impl TestDatabase {
 
     pub fn connect_options(&self) -> PgConnectOptions {
         self.options.clone()
+    }
+
+    /// Ends all connections to it, and lets nobody in any more.
+    ///
+    /// # Panics
+    ///
+    /// If PostgreSQL does not.
+    pub async fn shut_out(&self) {
+        let name = self.name.clone();
+        let shut = RUNTIME.spawn(async move {
+            let shared = SHARED.get().context("no cluster")?;
+            shared.shut_out(&name).await
+        });
+        let shut = shut.await.map_err(anyhow::Error::from).flatten();
+        shut.unwrap_or_else(|error| panic!("the database is still open: {error:#}"));
     }
 
     /// The pool of this test.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{client::Client, filters, worker::Worker};
 
 /// The largest message, and the largest frame of one.
-const MAX_MESSAGE: usize = 16 * 1024;
+pub(super) const MAX_MESSAGE: usize = 16 * 1024;
 /// How many messages may not be understood before the connection is closed.
 const MAX_MISTAKES: u32 = 5;
 

@@ -14,11 +14,18 @@ use mdm_proto::channel::close;
 use secrecy::ExposeSecret as _;
 
 use super::{
-    body::FrameBody, client::Client, filters, inbound, resume, seats::Seat, socket::SocketHandle,
+    body::FrameBody,
+    client::Client,
+    filters,
+    inbound::{self, MAX_MESSAGE},
+    resume,
+    seats::Seat,
+    socket::SocketHandle,
     worker::Worker,
 };
 use crate::{
     extract::{Params, credential},
+    frame_guard::guarded,
     problem::ApiError,
 };
 
@@ -45,6 +52,7 @@ pub(super) async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let worker = super::worker(&request)?;
+    let payload = guarded(&request, payload, MAX_MESSAGE).await?;
     let (claims, wanted) = admit(&worker, &request).await?;
     let upgraded = actix_ws::handle_with_protocols(&request, payload, &[SUBPROTOCOL]);
     let upgraded = upgraded.map_err(|error| {

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod abuse;
 mod connecting;
 mod following;
 mod harness;
