@@ -1,365 +1,376 @@
-//! One event to many subscribers: what it costs the server, beside what it costs a loop that does
-//! nothing but `send`.
+//! From one event to many subscribers, beside what it would cost at the least.
 
 use std::{
-    net::SocketAddr,
+    ffi::OsStr,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::{runtime::Handle, task::spawn_blocking};
+use uuid::Uuid;
 
 use crate::{
-    outbox::Site,
-    percentiles,
-    process::{processor_time, resident_kib, segments_sent},
-    sender::Sender,
+    hub::{Hub, HubPublisher},
+    installation::{Installation, Publisher, ServerOptions, scheduled, sleep_until},
+    percentiles::{self, real, spread},
+    process::{cpu, data_segments},
     stamp,
-    subscribers::{Subscribers, Target},
+    subscribers::{PATIENCE, Stream, Subscribers},
 };
 
-const PATIENCE: Duration = Duration::from_mins(2);
-
 /// How it is measured.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// The server's binary
-    #[arg(long, default_value = "target/release/mdm-api")]
-    binary: PathBuf,
-    /// How many subscribers there are
+    #[command(flatten)]
+    server: ServerOptions,
+    /// How many subscribers the server has; the floor and the peer have as many each
     #[arg(long, default_value_t = 1_000)]
     subscribers: usize,
+    /// Events of a burst, committed in one transaction
+    #[arg(long, default_value_t = 2_000)]
+    burst_events: u32,
+    /// Events per second of the paced load, one per transaction, each on schedule whatever became
+    /// of those before
+    #[arg(long, default_value_t = 50.0)]
+    rate: f64,
+    /// How long the paced load lasts, in seconds
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
     /// How many rounds count; one more, before, is the warm-up
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How many events a burst has, committed together
-    #[arg(long, default_value_t = 4_000)]
-    burst: u64,
-    /// How many events a second come when they are paced
-    #[arg(long, default_value_t = 50)]
-    rate: u64,
-    /// How many events come one by one in a round
-    #[arg(long, default_value_t = 250)]
-    paced: u64,
-    /// A hub to compare with: it prints `listening on ADDRESS` and sends each line of its standard
-    /// input to all subscribers, such as peers/gorilla-hub
+    /// Check that each subscriber gets consecutive ids. The load then takes more of the processors
     #[arg(long)]
+    check: bool,
+    /// A hub to compare with, started as PROGRAM <port>: see crates/mdm-bench/peers
+    #[arg(long, value_name = "PROGRAM")]
     peer: Option<PathBuf>,
 }
 
-/// What publishes: the server under test, the floor, or a peer.
-enum Hub {
-    Server(Box<Site>),
-    Sender(Sender, u64),
+/// What takes events for the subscribers.
+enum Source {
+    Log(Publisher),
+    Hub(HubPublisher),
 }
 
-impl Hub {
-    fn pid(&self) -> u32 {
+impl Source {
+    async fn publish(&mut self, data: &[String]) -> anyhow::Result<Instant> {
         match self {
-            Self::Server(site) => site.server.pid(),
-            Self::Sender(sender, _) => sender.pid(),
-        }
-    }
-
-    async fn publish(&mut self, stamps: impl Iterator<Item = u64>) -> anyhow::Result<()> {
-        match self {
-            Self::Server(site) => site.publish(stamps).await,
-            Self::Sender(sender, number) => {
-                let mut lines = String::new();
-                for at in stamps {
-                    *number += 1;
-                    lines.push_str(&stamp::event(*number, &stamp::data(uuid::Uuid::nil(), at)));
-                    lines.push('\n');
-                }
-                // A pipe that is full must not hold up the thread that others wait on.
-                tokio::task::block_in_place(|| sender.publish(lines.as_bytes()))
-            }
+            Self::Log(publisher) => publisher.publish(data).await,
+            Self::Hub(publisher) => publisher.publish(data).await,
         }
     }
 }
 
-/// What one shape cost one hub in one round.
 #[derive(Debug, Clone, Copy)]
-struct Cost {
-    cpu_us_per_delivery: f64,
-    sends_per_delivery: f64,
-    frames_per_read: f64,
-    deliveries_per_second: f64,
+enum Shape {
+    Burst { events: u32 },
+    Paced { events: u32, rate: f64 },
 }
 
-/// A hub with its subscribers, and what it cost in each round.
-struct Contender {
-    name: &'static str,
-    hub: Hub,
-    load: mpsc::Sender<Job>,
-    published: u64,
-    burst: Vec<Cost>,
-    paced: Vec<Cost>,
-    latencies: Vec<Duration>,
-    memory_per_connection_kib: f64,
-}
-
-/// What the thread with the subscribers is to wait for.
-struct Job {
-    base: Instant,
-    until: u64,
-    done: tokio::sync::oneshot::Sender<anyhow::Result<Seen>>,
-}
-
-/// What it saw.
-struct Seen {
-    last: Instant,
-    reads: u64,
-    latencies: Vec<Duration>,
-}
-
-/// Measures all hubs in turn, round by round.
-pub async fn measure(options: Options) -> anyhow::Result<Value> {
-    let site = Site::start(&options.binary).await?;
-    let (address, token) = (site.address()?, site.token.clone());
-    let mut contenders = vec![
-        contender(
-            "floor",
-            Hub::Sender(Sender::floor(options.subscribers)?, 0),
-            None,
-            &options,
-        )
-        .await?,
-        contender(
-            "server",
-            Hub::Server(Box::new(site)),
-            Some((address, token)),
-            &options,
-        )
-        .await?,
-    ];
-    if let Some(program) = &options.peer {
-        let hub = Hub::Sender(Sender::peer(program)?, 0);
-        contenders.push(contender("peer", hub, None, &options).await?);
+impl Shape {
+    fn events(self) -> u32 {
+        match self {
+            Self::Burst { events } | Self::Paced { events, .. } => events,
+        }
     }
-    for round in 0..=options.rounds {
-        for contender in &mut contenders {
-            let paced = contender.paced(&options).await?;
-            let burst = contender.burst(&options).await?;
-            if round == 0 {
-                contender.latencies.clear();
-            } else {
-                contender.paced.push(paced);
-                contender.burst.push(burst);
+
+    fn lasts(self) -> Duration {
+        match self {
+            Self::Burst { .. } => Duration::ZERO,
+            Self::Paced { events, rate } => Duration::from_secs_f64(f64::from(events) / rate),
+        }
+    }
+
+    /// Publishes all; gives when the first part was committed. For a thread that may block.
+    fn publish(self, source: &mut Source, device: Uuid, base: Instant) -> anyhow::Result<Instant> {
+        let runtime = Handle::current();
+        let now = Instant::now();
+        match self {
+            Self::Burst { events } => {
+                let stamp = stamp::of(base, now);
+                let data = vec![stamp::data(device, stamp); usize::try_from(events)?];
+                runtime.block_on(source.publish(&data))
+            }
+            Self::Paced { events, rate } => {
+                for number in 0..events {
+                    let moment = scheduled(now, number, rate);
+                    sleep_until(moment);
+                    let data = stamp::data(device, stamp::of(base, moment));
+                    runtime.block_on(source.publish(&[data]))?;
+                }
+                Ok(now)
             }
         }
     }
-    Ok(figures(&options, &contenders))
 }
 
-async fn contender(
-    name: &'static str,
-    hub: Hub,
-    server: Option<(SocketAddr, String)>,
-    options: &Options,
-) -> anyhow::Result<Contender> {
-    let target = match (&hub, server) {
-        (_, Some((address, token))) => Target {
-            address,
-            path: "/api/v1/ws".to_owned(),
-            token,
-        },
-        (Hub::Sender(sender, _), None) => Target {
-            address: sender.address,
-            path: "/".to_owned(),
-            token: "none".to_owned(),
-        },
-        (Hub::Server(_), None) => anyhow::bail!("a server has an address"),
-    };
-    let before = resident_kib(hub.pid())?;
-    let mut subscribers = Subscribers::connect(&target, options.subscribers)?;
-    let mut subscribers = tokio::task::spawn_blocking(move || {
-        subscribers.settle(PATIENCE)?;
-        anyhow::Ok(subscribers)
-    })
-    .await??;
-    let grown = resident_kib(hub.pid())?.saturating_sub(before);
-    let (load, mut jobs) = mpsc::channel::<Job>(1);
-    std::thread::spawn(move || {
-        while let Some(job) = jobs.blocking_recv() {
-            let seen = watch(&mut subscribers, job.base, job.until);
-            let _nobody_waits = job.done.send(seen);
-        }
-    });
-    Ok(Contender {
-        name,
-        hub,
-        load,
-        published: 0,
-        burst: Vec::new(),
-        paced: Vec::new(),
-        latencies: Vec::new(),
-        memory_per_connection_kib: ratio(grown, options.subscribers),
-    })
+/// What one shape came to in one round.
+struct Figures {
+    rate: f64,
+    cpu_us: f64,
+    segments: f64,
+    frames_per_read: f64,
+    bytes_per_frame: f64,
 }
 
-fn watch(subscribers: &mut Subscribers, base: Instant, until: u64) -> anyhow::Result<Seen> {
-    let reads = subscribers.reads;
-    let (mut last, mut latencies) = (base, Vec::new());
-    subscribers.until(until, PATIENCE, &mut |event, now| {
-        last = now;
-        if let Some(scheduled) = stamp::read(event) {
-            let scheduled = base + Duration::from_nanos(scheduled);
-            latencies.push(now.saturating_duration_since(scheduled));
-        }
-    })?;
-    Ok(Seen {
-        last,
-        reads: subscribers.reads - reads,
-        latencies,
-    })
+#[derive(Default)]
+struct Measured {
+    rounds: Vec<Figures>,
+    latencies: Vec<Duration>,
 }
 
-impl Contender {
-    /// Events that are committed together.
-    async fn burst(&mut self, options: &Options) -> anyhow::Result<Cost> {
-        let count = options.burst;
-        let (cost, _latencies) = self
-            .shape(options, count, async |hub, _base| {
-                hub.publish((0..count).map(|_| 0)).await
-            })
-            .await?;
-        Ok(cost)
+impl Measured {
+    fn of(&self, figure: fn(&Figures) -> f64) -> Vec<f64> {
+        self.rounds.iter().map(figure).collect()
     }
 
-    /// Events that come one by one, when it is time, however the ones before have fared.
-    async fn paced(&mut self, options: &Options) -> anyhow::Result<Cost> {
-        let (count, rate) = (options.paced, options.rate.max(1));
-        let (cost, latencies) = self
-            .shape(options, count, async |hub, base| {
-                for number in 0..count {
-                    let due = Duration::from_nanos(number * 1_000_000_000 / rate);
-                    sleep_until((base + due).into()).await;
-                    hub.publish(std::iter::once(stamp::nanoseconds(due)))
-                        .await?;
-                }
-                Ok(())
-            })
-            .await?;
-        self.latencies.extend(latencies);
-        Ok(cost)
+    /// The figure as a multiple of the other's, round by round.
+    fn ratios(&self, other: &Self, figure: fn(&Figures) -> f64) -> Value {
+        let pairs = self.of(figure).into_iter().zip(other.of(figure));
+        spread(&pairs.map(|(one, other)| one / other).collect::<Vec<_>>())
     }
 
-    async fn shape(
-        &mut self,
-        options: &Options,
-        count: u64,
-        publish: impl AsyncFnOnce(&mut Hub, Instant) -> anyhow::Result<()>,
-    ) -> anyhow::Result<(Cost, Vec<Duration>)> {
-        let (cpu, segments) = (processor_time(self.hub.pid())?, segments_sent()?);
-        let base = Instant::now();
-        self.published += count;
-        let (done, seen) = tokio::sync::oneshot::channel();
-        let job = Job {
-            base,
-            until: self.published,
-            done,
-        };
-        self.load.send(job).await.ok().context("the load is gone")?;
-        publish(&mut self.hub, base).await?;
-        let seen = seen.await??;
-        let cpu = processor_time(self.hub.pid())?.saturating_sub(cpu);
-        let segments = segments_sent()?.saturating_sub(segments);
-        let deliveries = float(count) * float_of(options.subscribers);
-        let cost = Cost {
-            cpu_us_per_delivery: cpu.as_secs_f64() * 1e6 / deliveries,
-            sends_per_delivery: float(segments) / deliveries,
-            frames_per_read: deliveries / float(seen.reads.max(1)),
-            deliveries_per_second: deliveries / seen.last.duration_since(base).as_secs_f64(),
-        };
-        Ok((cost, seen.latencies))
-    }
-}
-
-fn figures(options: &Options, contenders: &[Contender]) -> Value {
-    let floor = contenders.first();
-    let server = contenders
-        .iter()
-        .find(|contender| contender.name == "server");
-    let mut figures = Map::new();
-    for contender in contenders {
-        let told = json!({
-            "paced": shape(&contender.paced),
-            "paced_latency": percentiles::of(&contender.latencies),
-            "burst": shape(&contender.burst),
-            "memory_per_connection_kib": round(contender.memory_per_connection_kib),
-        });
-        figures.insert(contender.name.to_owned(), told);
-    }
-    let cpu = |cost: &Cost| cost.cpu_us_per_delivery;
-    let rate = |cost: &Cost| cost.deliveries_per_second;
-    let of = |one: Option<&Contender>, other: Option<&Contender>| {
-        let (Some(one), Some(other)) = (one, other) else {
-            return Value::Null;
-        };
+    fn told(&self) -> Value {
         json!({
-            "paced_cpu_per_delivery": paired(&one.paced, &other.paced, cpu),
-            "burst_cpu_per_delivery": paired(&one.burst, &other.burst, cpu),
-            "burst_deliveries_per_second": paired(&one.burst, &other.burst, rate),
+            "deliveries_per_second": spread(&self.of(|figures| figures.rate)),
+            "cpu_us_per_delivery": spread(&self.of(|figures| figures.cpu_us)),
+            "segments_per_delivery": spread(&self.of(|figures| figures.segments)),
+            "frames_per_read": spread(&self.of(|figures| figures.frames_per_read)),
+            "bytes_per_frame": spread(&self.of(|figures| figures.bytes_per_frame)),
+            "latency_from_the_schedule":
+                (!self.latencies.is_empty()).then(|| percentiles::of(&self.latencies)),
         })
+    }
+}
+
+/// The server, the floor or the peer, with its subscribers.
+struct Contestant {
+    name: &'static str,
+    pid: u32,
+    group: usize,
+    source: Option<Source>,
+    burst: Measured,
+    paced: Measured,
+}
+
+impl Contestant {
+    fn new(name: &'static str, pid: u32, group: usize, source: Source) -> Self {
+        Self {
+            name,
+            pid,
+            group,
+            source: Some(source),
+            burst: Measured::default(),
+            paced: Measured::default(),
+        }
+    }
+}
+
+/// Measures in rounds: in each the server, the floor and the peer, one after the other.
+pub async fn measure(options: Options) -> anyhow::Result<Value> {
+    ensure!(
+        options.subscribers > 0 && options.rounds > 0 && options.rate > 0.0,
+        "at least one subscriber, one round and one event"
+    );
+    let installation = Installation::start(&options.server).await?;
+    // Driving the load blocks its thread.
+    spawn_blocking(move || run(&options, &installation)).await?
+}
+
+fn run(options: &Options, installation: &Installation) -> anyhow::Result<Value> {
+    let runtime = Handle::current();
+    let base = Instant::now();
+    let mut load = Subscribers::new(base, options.check)?;
+    let (group, memory) = join_server(&mut load, options, installation)?;
+    let publisher = runtime.block_on(installation.publisher())?;
+    let (server, source) = (installation.server.pid(), Source::Log(publisher));
+    let mut contestants = vec![Contestant::new("server", server, group, source)];
+    let this = std::env::current_exe()?;
+    let floor = Hub::start(this.as_os_str(), &["raw-send"])?;
+    contestants.push(join_hub("floor", &mut load, options, &floor)?);
+    let peer = options.peer.as_deref().map(AsRef::<OsStr>::as_ref);
+    let peer = peer.map(|program| Hub::start(program, &[])).transpose()?;
+    if let Some(peer) = &peer {
+        contestants.push(join_hub("peer", &mut load, options, peer)?);
+    }
+    let mut bench = Bench {
+        load,
+        base,
+        device: installation.device,
     };
-    let peer = contenders.iter().find(|contender| contender.name == "peer");
+    for round in 0..=options.rounds {
+        if round == 1 {
+            for contestant in &mut contestants {
+                contestant.burst = Measured::default();
+                contestant.paced = Measured::default();
+            }
+        }
+        for contestant in &mut contestants {
+            bench.round(options, contestant)?;
+        }
+        // Who is first in one round is last in the next.
+        contestants.reverse();
+    }
+    contestants.sort_by_key(|contestant| contestant.group);
+    Ok(told(options, &contestants, memory))
+}
+
+/// Connects the server's subscribers; gives their group and what a connection takes, in KiB.
+fn join_server(
+    load: &mut Subscribers,
+    options: &Options,
+    installation: &Installation,
+) -> anyhow::Result<(usize, f64)> {
+    let stream = installation.stream()?;
+    let group = load.group(&stream);
+    let few = options.subscribers.div_ceil(10);
+    let memory = memory_of(load, installation, group, &stream, few, options.subscribers)?;
+    Ok((group, memory))
+}
+
+/// Joins subscribers up to `all`; gives the slope of the server's memory from the first `few` on.
+fn memory_of(
+    load: &mut Subscribers,
+    installation: &Installation,
+    group: usize,
+    stream: &Stream,
+    few: usize,
+    all: usize,
+) -> anyhow::Result<f64> {
+    let more = all.saturating_sub(few);
+    load.join(group, stream, few)?;
+    load.rest(Duration::from_secs(2))?;
+    let before = installation.server.resident_kib()?;
+    load.join(group, stream, more)?;
+    load.rest(Duration::from_secs(2))?;
+    let grown = real(installation.server.resident_kib()?) - real(before);
+    Ok(grown / real(u64::try_from(more.max(1))?))
+}
+
+fn join_hub(
+    name: &'static str,
+    load: &mut Subscribers,
+    options: &Options,
+    hub: &Hub,
+) -> anyhow::Result<Contestant> {
+    let stream = hub.stream();
+    let group = load.group(&stream);
+    load.join(group, &stream, options.subscribers)?;
+    let publisher = Handle::current().block_on(hub.publisher())?;
+    let source = Source::Hub(publisher);
+    Ok(Contestant::new(name, hub.pid(), group, source))
+}
+
+struct Bench {
+    load: Subscribers,
+    base: Instant,
+    device: Uuid,
+}
+
+impl Bench {
+    fn round(&mut self, options: &Options, contestant: &mut Contestant) -> anyhow::Result<()> {
+        let burst = Shape::Burst {
+            events: options.burst_events,
+        };
+        let paced = Shape::Paced {
+            events: events_of(options),
+            rate: options.rate,
+        };
+        for shape in [burst, paced] {
+            let (figures, latencies) = self
+                .shape(contestant, shape)
+                .with_context(|| format!("{}, {shape:?}", contestant.name))?;
+            let measured = match shape {
+                Shape::Burst { .. } => &mut contestant.burst,
+                Shape::Paced { .. } => &mut contestant.paced,
+            };
+            measured.rounds.push(figures);
+            measured.latencies.extend(latencies);
+            self.load.rest(Duration::from_millis(300))?;
+        }
+        Ok(())
+    }
+
+    fn shape(
+        &mut self,
+        contestant: &mut Contestant,
+        shape: Shape,
+    ) -> anyhow::Result<(Figures, Vec<Duration>)> {
+        let (group, base, device) = (contestant.group, self.base, self.device);
+        let subscribers = u64::try_from(self.load.count(group))?;
+        let expected = subscribers * u64::from(shape.events());
+        self.load.take(group);
+        self.load.noting = matches!(shape, Shape::Paced { .. });
+        let mut source = contestant.source.take().context("publishes already")?;
+        let (cpu_before, segments) = (cpu(contestant.pid)?, data_segments()?);
+        let publishing = spawn_blocking(move || {
+            let begun = shape.publish(&mut source, device, base);
+            (source, begun)
+        });
+        let driven = self.load.drive(PATIENCE + shape.lasts(), |load| {
+            load.deliveries(group) >= expected
+        });
+        let (source, begun) = Handle::current().block_on(publishing)?;
+        contestant.source = Some(source);
+        let begun = begun?.saturating_duration_since(base);
+        driven?;
+        let cpu = cpu(contestant.pid)?.saturating_sub(cpu_before);
+        let segments = data_segments()?.saturating_sub(segments);
+        let each = self.load.equal(group)?;
+        ensure!(
+            each == u64::from(shape.events()),
+            "{each} events for each instead of {}",
+            shape.events()
+        );
+        let tally = self.load.take(group);
+        let deliveries = real(tally.deliveries);
+        let figures = Figures {
+            rate: deliveries / tally.last.saturating_sub(begun).as_secs_f64(),
+            cpu_us: cpu.as_secs_f64() * 1_000_000.0 / deliveries,
+            segments: real(segments) / deliveries,
+            frames_per_read: deliveries / real(tally.reads),
+            bytes_per_frame: real(tally.bytes / tally.deliveries.max(1)),
+        };
+        let waited = |(from, to): &(u64, u64)| Duration::from_nanos(to.saturating_sub(*from));
+        Ok((figures, tally.arrivals.iter().map(waited).collect()))
+    }
+}
+
+fn events_of(options: &Options) -> u32 {
+    let events = Duration::from_secs_f64((options.seconds * options.rate).max(1.0));
+    u32::try_from(events.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn told(options: &Options, contestants: &[Contestant], memory: f64) -> Value {
+    let (mut burst, mut paced) = (Map::new(), Map::new());
+    for contestant in contestants {
+        burst.insert(contestant.name.to_owned(), contestant.burst.told());
+        paced.insert(contestant.name.to_owned(), contestant.paced.told());
+    }
+    if let [server, floor, peers @ ..] = contestants {
+        let cpu = |figures: &Figures| figures.cpu_us;
+        let name = "server_cpu_of_the_floor".to_owned();
+        burst.insert(name.clone(), server.burst.ratios(&floor.burst, cpu));
+        paced.insert(name, server.paced.ratios(&floor.paced, cpu));
+        if let [peer] = peers {
+            let rate = server.burst.ratios(&peer.burst, |figures| figures.rate);
+            burst.insert("server_rate_of_the_peer".to_owned(), rate);
+        }
+    }
     json!({
         "measurement": "fanout",
         "subscribers": options.subscribers,
         "rounds": options.rounds,
-        "burst_events": options.burst,
+        "burst_events": options.burst_events,
+        "paced_events": events_of(options),
         "paced_events_per_second": options.rate,
-        "hubs": figures,
-        "server_to_floor": of(server, floor),
-        "server_to_peer": of(server, peer),
+        "ids_checked": options.check,
+        "burst": burst,
+        "paced": paced,
+        "memory_per_connection_kib": (memory * 10.0).round() / 10.0,
     })
-}
-
-fn shape(costs: &[Cost]) -> Value {
-    let median = |of: fn(&Cost) -> f64| spread(costs.iter().map(of).collect());
-    json!({
-        "cpu_us_per_delivery": median(|cost| cost.cpu_us_per_delivery),
-        "sends_per_delivery": median(|cost| cost.sends_per_delivery),
-        "frames_per_read": median(|cost| cost.frames_per_read),
-        "deliveries_per_second": median(|cost| cost.deliveries_per_second),
-    })
-}
-
-/// The ratios of the rounds, each of both in the same one.
-fn paired(one: &[Cost], other: &[Cost], of: impl Fn(&Cost) -> f64) -> Value {
-    let ratios = one
-        .iter()
-        .zip(other)
-        .map(|(one, other)| of(one) / of(other));
-    spread(ratios.collect())
-}
-
-fn spread(mut values: Vec<f64>) -> Value {
-    values.sort_by(f64::total_cmp);
-    let middle = values.get(values.len() / 2).copied().unwrap_or_default();
-    json!({
-        "median": round(middle),
-        "min": values.first().copied().map(round),
-        "max": values.last().copied().map(round),
-    })
-}
-
-fn round(value: f64) -> f64 {
-    (value * 1_000.0).round() / 1_000.0
-}
-
-fn ratio(kib: u64, count: usize) -> f64 {
-    float(kib) / float_of(count)
-}
-
-fn float(number: u64) -> f64 {
-    u32::try_from(number).map_or(f64::MAX, f64::from)
-}
-
-fn float_of(number: usize) -> f64 {
-    u32::try_from(number).map_or(f64::MAX, f64::from)
 }

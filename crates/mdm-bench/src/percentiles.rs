@@ -19,3 +19,17 @@ pub fn of(timings: &[Duration]) -> Value {
     };
     json!({ "count": sorted.len(), "min_ms": at(0), "p50_ms": at(50), "p90_ms": at(90), "p99_ms": at(99), "max_ms": at(100) })
 }
+
+/// The median of a figure's rounds, with the least and the most.
+pub fn spread(rounds: &[f64]) -> Value {
+    let mut sorted = rounds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let round = |value: &f64| (value * 1_000.0).round() / 1_000.0;
+    let median = sorted.get(sorted.len() / 2).map(round);
+    json!({ "median": median, "min": sorted.first().map(round), "max": sorted.last().map(round) })
+}
+
+/// A count as a number to reckon with. None here is larger than 4 thousand million.
+pub fn real(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

@@ -116,7 +116,8 @@ pub async fn seed(options: Options) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(tenants)?)
 }
 
-async fn make(conn: &mut PgConnection, devices: u32) -> anyhow::Result<Tenant> {
+/// Makes one organisation.
+pub async fn make(conn: &mut PgConnection, devices: u32) -> anyhow::Result<Tenant> {
     let mut random = [0_u8; 32];
     OsEntropy.fill(&mut random);
     let seed = URL_SAFE_NO_PAD.encode(random);

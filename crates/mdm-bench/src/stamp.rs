@@ -1,13 +1,18 @@
 //! The events that the bench publishes: what a changed device looks like, some 250 bytes, with a
 //! number in it by which an arrival is known. It is a time where the time is known beforehand.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 const KEY: &[u8] = br#""at":""#;
 /// Digits of a stamp, always all of them: every payload has the same length.
 const DIGITS: usize = 20;
+
+/// The stamp of a moment: nanoseconds since `base`.
+pub fn of(base: Instant, moment: Instant) -> u64 {
+    nanoseconds(moment.saturating_duration_since(base))
+}
 
 /// A duration as a stamp, good for 500 years.
 pub fn nanoseconds(duration: Duration) -> u64 {
@@ -23,7 +28,7 @@ pub fn text(stamp: u64) -> String {
 pub fn data(device: Uuid, stamp: u64) -> String {
     format!(
         "{{\"device_id\":\"{device}\",\"hostname\":\"desk-berlin-0001043\",\"os_version\":\"11.0.22631\",\
-         \"labels\":{{\"role\":\"desk\",\"site\":\"berlin\",\"floor\":\"3\",\"owner\":\"finance\"}},\
+         \"labels\":{{\"role\":\"desk\",\"site\":\"berlin-mitte\",\"floor\":\"3\",\"owner\":\"finance department\"}},\
          \"version\":1000043,\"at\":\"{stamp:020}\"}}"
     )
 }
@@ -32,7 +37,7 @@ pub fn data(device: Uuid, stamp: u64) -> String {
 pub fn event(number: u64, data: &str) -> String {
     format!(
         "{{\"id\":\"benchfan-{number:016}\",\"type\":\"device_updated\",\
-         \"timestamp\":\"2026-01-22T13:50:00.000Z\",\"data\":{data}}}"
+         \"timestamp\":\"2026-01-22T13:50:00.123Z\",\"data\":{data}}}"
     )
 }
 
@@ -84,7 +89,7 @@ mod tests {
     fn an_event_is_some_250_bytes_of_data_whatever_its_numbers() {
         let (small, large) = (data(Uuid::nil(), 0), data(Uuid::nil(), u64::MAX));
         assert_eq!(small.len(), large.len());
-        assert!((220..=270).contains(&small.len()), "{}", small.len());
+        assert!((230..=270).contains(&small.len()), "{}", small.len());
         assert!(serde_json::from_str::<serde_json::Value>(&event(1, &small)).is_ok());
     }
 }

@@ -1,18 +1,21 @@
 //! Cold start, idle memory, stop.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{percentiles, process::Server};
+use crate::{
+    installation::ServerOptions,
+    percentiles,
+    process::{Server, scratch},
+};
 
 /// How it is measured.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server's binary
-    #[arg(long, default_value = "target/release/mdm-api")]
-    binary: PathBuf,
+    #[command(flatten)]
+    server: ServerOptions,
     /// How often it is started, after the first start that makes the database
     #[arg(long, default_value_t = 7)]
     runs: usize,
@@ -23,19 +26,14 @@ pub struct Options {
 
 /// Starts and stops a server several times.
 pub async fn measure(options: Options) -> anyhow::Result<Value> {
-    let directory = tempfile::tempdir()?;
-    // PostgreSQL's user must be able to pass through.
-    std::fs::set_permissions(
-        directory.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o711),
-    )?;
+    let directory = scratch()?;
     let data_dir = directory.path().join("data");
-    let first = Server::start(&options.binary, &data_dir)?;
+    let first = Server::start(&options.server.binary, &data_dir, &[])?;
     let first_start = first.started_in;
     first.stop()?;
     let (mut starts, mut stops, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.runs {
-        let server = Server::start(&options.binary, &data_dir)?;
+        let server = Server::start(&options.server.binary, &data_dir, &[])?;
         starts.push(server.started_in);
         tokio::time::sleep(Duration::from_secs(options.idle_seconds)).await;
         memory.push(server.resident_kib()?);
