@@ -5,10 +5,12 @@ use utoipa_actix_web::{scope, service_config::ServiceConfig};
 
 use crate::{channel, live, openapi, problem::ApiError, routes};
 
-/// Adds every route.
+/// Adds every route, and the files that browsers load.
 pub fn configure(config: &mut web::ServiceConfig) {
     every_route(&mut ServiceConfig::new(config));
-    config.default_service(web::to(no_such_route));
+    config
+        .configure(routes::web::configure)
+        .default_service(web::to(nowhere));
 }
 
 /// Every route, with its line for the OpenAPI document.
@@ -40,16 +42,16 @@ pub fn every_route(config: &mut ServiceConfig<'_>) {
         );
 }
 
-async fn no_such_route(request: HttpRequest) -> Result<String, ApiError> {
+async fn nowhere(request: HttpRequest) -> Result<String, ApiError> {
     let allowed = openapi::allowed_methods(request.path());
     if !allowed.is_empty() {
         return Err(ApiError::method_not_allowed(request.method(), &allowed));
     }
+    Err(no_such_route(&request))
+}
+
+/// What a request gets for which there is nothing.
+pub fn no_such_route(request: &HttpRequest) -> ApiError {
     let detail = format!("there is no {} {}", request.method(), request.path());
-    Err(ApiError::new(
-        StatusCode::NOT_FOUND,
-        "NO_SUCH_ROUTE",
-        "Not found",
-        detail,
-    ))
+    ApiError::new(StatusCode::NOT_FOUND, "NO_SUCH_ROUTE", "Not found", detail)
 }

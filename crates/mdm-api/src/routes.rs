@@ -22,6 +22,7 @@ pub mod packages;
 pub mod policies;
 pub mod system;
 pub mod users;
+pub mod web;
 pub mod webhooks;
 
 /// The parameter `search`: a part of a name.

@@ -3,7 +3,7 @@
 use std::{
     net::TcpListener,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -167,6 +167,7 @@ impl Application {
             metrics: metrics_recorder()?,
             clock,
             entropy,
+            examples: AtomicBool::new(false),
         });
         let tasks_stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

@@ -1,6 +1,12 @@
 //! What handlers share.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use mdm_core::{
     Clock, Entropy,
@@ -33,9 +39,21 @@ pub struct AppState {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for ids.
     pub entropy: Arc<dyn Entropy>,
+    /// Whether the example pages are served: only where the server is tried out.
+    pub examples: AtomicBool,
 }
 
 impl AppState {
+    /// Serves the example pages, too.
+    pub fn show_examples(&self) {
+        self.examples.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the example pages are served.
+    pub fn shows_examples(&self) -> bool {
+        self.examples.load(Ordering::Relaxed)
+    }
+
     /// Whether the server has begun to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()

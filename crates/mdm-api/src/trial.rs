@@ -27,8 +27,10 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// For a server that is about to run; the agent keeps its state in `state_dir`.
+    /// For a server that is about to run, which from now on also serves the example pages; the
+    /// agent keeps its state in `state_dir`.
     pub fn new(application: &Application, state_dir: PathBuf) -> Self {
+        application.state().show_examples();
         Self {
             services: application.state().services.clone(),
             url: application.url().to_owned(),
@@ -49,6 +51,10 @@ impl Trial {
         let device = self.enroll(&ctx, &config, server).await?;
         let agent = tokio::spawn(mdm_agent::run(config, stop.clone()));
         let asking = tokio::spawn(ask(self.services.clone(), ctx, device));
+        say(&format!(
+            "try: devices, commands, policies and groups as they change, in a browser: {}/examples/live.html",
+            self.url
+        ));
         say(
             "try: this machine is enrolled and has been asked for its system information; events as they come:",
         );

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use mdm_api::{config, server::Application};
+use actix_web::web::Data;
+use mdm_api::{config, server::Application, state::AppState};
 use mdm_core::{Clock, SystemClock, clock::FrozenClock, ids::SessionId, roles::Role};
 use mdm_service::{sealing::SecretKey, tokens::AccessTokens};
 use mdm_testkit::TestDatabase;
@@ -19,6 +20,7 @@ pub struct TestApp {
     pub client: reqwest::Client,
     stop: CancellationToken,
     data_dir: TempDir,
+    state: Data<AppState>,
 }
 
 /// An answer, read to its end.
@@ -91,6 +93,7 @@ impl TestApp {
             .unwrap()
             .settings;
         let application = Application::build(settings).await.unwrap();
+        let state = application.state().clone();
         let url = application.url().to_owned();
         let stop = CancellationToken::new();
         actix_web::rt::spawn(application.run(stop.clone()));
@@ -101,7 +104,13 @@ impl TestApp {
             client,
             stop,
             data_dir,
+            state,
         }
+    }
+
+    /// As `mdm-api try` does.
+    pub fn show_examples(&self) {
+        self.state.show_examples();
     }
 
     pub fn data_dir(&self) -> &std::path::Path {

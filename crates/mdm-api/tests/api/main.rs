@@ -19,4 +19,5 @@ mod policies;
 mod second_factor;
 mod system;
 mod users;
+mod web;
 mod webhooks;
