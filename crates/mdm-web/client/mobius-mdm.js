@@ -334,7 +334,7 @@ export class EventStream {
     this.#emit(type, data);
   }
 
-  #welcome(connection, { cursor, heartbeat_seconds: heartbeat }) {
+  #welcome(connection, { cursor, heartbeat_seconds: heartbeat = 25 }) {
     connection.welcomed = true;
     connection.patience = heartbeat * 1_000 * SILENT_HEARTBEATS;
     this.#watch(connection.patience);

@@ -85,7 +85,8 @@ test("an event comes once, and one of another epoch is another event", async () 
   assert.equal(last().query("after"), id(3));
   last().welcome();
   for (const number of [2, 3, 4, 4, 3, 5]) last().event(number);
-  last().event(1, "e2");
+  // Smaller as a text: epochs have no order.
+  last().event(1, "d9");
   assert.deepEqual(versions(of("event")), [4, 5, 1]);
 });
 
