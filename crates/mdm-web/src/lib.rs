@@ -1,8 +1,8 @@
 //! What browsers load, inside the binary: the JavaScript event client and the example page that
 //! uses it. A server needs no directory of assets beside it, and client and server cannot differ.
 //!
-//! To add a file: put it below `client/`, and add a line to [`SOURCES`]. What ends in a suffix that
-//! is not known yet also needs a line in [`content_type`]. The server serves what is below
+//! To add a file: put it below `client/`, and add a line to `SOURCES`. What ends in a suffix that
+//! is not known yet also needs a line in `content_type`. The server serves what is below
 //! `/client/` always, and what is below `/examples/` only where it is tried out.
 
 use std::sync::LazyLock;
