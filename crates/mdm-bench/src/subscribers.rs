@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use mdm_events::Cursor;
 use rustix::{
     buffer::spare_capacity,
     event::{Timespec, epoll},
@@ -76,7 +75,7 @@ pub struct Tally {
     /// Those whose welcome said that all they missed follows.
     pub recovered: u64,
     /// Where the log was when the last one was welcomed.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -422,7 +421,7 @@ impl Reading<'_> {
         if is("welcome") {
             let frame: WelcomeFrame = serde_json::from_slice(text)?;
             let tally = &mut self.group.tally;
-            tally.cursor = Some(frame.data.cursor.parse()?);
+            tally.cursor = Some(frame.data.cursor.clone());
             tally.recovered += u64::from(frame.data.recovered);
             self.welcomed();
         } else if !is("heartbeat") {
