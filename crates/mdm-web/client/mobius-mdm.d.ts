@@ -108,6 +108,14 @@ export interface EventDataByType {
     role: Role;
     disabled: boolean;
   };
+  /** Of webhooks; `disabled` by the server. For administrators. */
+  webhook_changed: {
+    webhook_id: string;
+    action: "created" | "updated" | "deleted" | "disabled";
+    name: string;
+    enabled: boolean;
+    reason?: string;
+  };
 }
 
 export type EventType = keyof EventDataByType;

@@ -177,3 +177,27 @@ test("a loop that is slower than the events loses none", async (t) => {
   assert.deepEqual(ids(taken), ids(log));
   assert.ok(sockets.length > 2, "it paused more than once");
 });
+
+test("each connection gets a ticket of its own, and one that was used lets nobody in", async (t) => {
+  const server = await TestServer.start(t);
+  const session = await server.session();
+  const tickets = [];
+  const getTicket = async () => {
+    const issued = await session.call("POST", "/auth/ws-ticket");
+    tickets.push(issued.ticket);
+    return issued;
+  };
+  const { stream, events, welcomes } = await follow(t, session, { token: undefined, getTicket });
+  const device = await session.enroll("first");
+  await until("the enrolment", () => events.length === 1);
+  await server.stop("SIGKILL");
+  await server.run();
+  await until("the stream again", () => welcomes.length === 2, 60_000);
+  await session.rename(device, "web-1");
+  await until("the change", () => events.length === 2);
+  assert.equal(new Set(tickets).size, tickets.length);
+  const again = await fetch(`${server.url}/api/v1/events/stream?ticket=${tickets[0]}`);
+  assert.equal(again.status, 401);
+  assert.equal((await again.json()).code, "TICKET_INVALID");
+  stream.close();
+});
