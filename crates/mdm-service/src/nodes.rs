@@ -7,7 +7,7 @@ use std::{
 
 use mdm_core::{Timestamp, ids::NodeId};
 use mdm_store::{
-    StoreError,
+    StoreError, events,
     nodes::{self, Node},
 };
 use tokio_util::sync::CancellationToken;
@@ -105,7 +105,8 @@ impl Services {
     }
 
     async fn forget_node(&self) -> Result<(), StoreError> {
-        let mut conn = self.pool.acquire().await?;
+        // Those of the pool may belong to workers that have ended already.
+        let mut conn = events::connect_alone(&self.pool).await?;
         nodes::forget(&mut conn, self.this_node.id).await
     }
 }

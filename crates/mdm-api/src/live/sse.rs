@@ -17,6 +17,7 @@ use mdm_events::{Cursor, sse};
 use mdm_proto::channel::close;
 
 use super::{
+    body::Portion,
     client::Client,
     resume,
     seats::Seat,
@@ -44,6 +45,7 @@ pub(super) async fn connect(request: HttpRequest) -> Result<HttpResponse, ApiErr
     }
     let body = EventBody {
         first: Some(sse::retry(pause(&worker))),
+        portion: Portion::default(),
         worker,
         client,
         _seat: seat,
@@ -77,6 +79,7 @@ fn pause(worker: &Worker) -> u16 {
 /// Yields the frames that were queued for the client. With this body the connection's place ends.
 struct EventBody {
     first: Option<Bytes>,
+    portion: Portion,
     worker: Rc<Worker>,
     client: Rc<Client>,
     _seat: Option<Seat>,
@@ -97,11 +100,15 @@ impl MessageBody for EventBody {
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(first)));
         }
+        if this.portion.is_full(context) {
+            return Poll::Pending;
+        }
         let connection = this.client.connection();
         let frame = this
             .worker
             .shard()
             .poll_frame(connection, Instant::now(), context);
+        this.portion.count(&frame);
         frame.map(|frame| frame.map(|frame| Ok(sse::encode(&frame))))
     }
 }

@@ -14,7 +14,7 @@ use mdm_proto::channel::close;
 use secrecy::ExposeSecret as _;
 
 use super::{
-    body::FrameBody,
+    body::{FrameBody, Portion},
     client::Client,
     filters,
     inbound::{self, MAX_MESSAGE},
@@ -158,6 +158,7 @@ fn subscribe(
         worker,
         client,
         inner,
+        portion: Portion::default(),
         _seat: seat,
     });
     response.map_into_boxed_body()
