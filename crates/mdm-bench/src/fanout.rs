@@ -173,8 +173,11 @@ impl Contestant {
 /// Measures in rounds: in each the server, the floor and the peer, one after the other.
 pub async fn measure(options: Options) -> anyhow::Result<Value> {
     ensure!(
-        options.subscribers > 0 && options.rounds > 0 && options.rate > 0.0,
-        "at least one subscriber, one round and one event"
+        options.subscribers > 0
+            && options.burst_events > 0
+            && options.rounds > 0
+            && options.rate > 0.0,
+        "at least one subscriber, one event and one round"
     );
     let installation = Installation::start(&options.server).await?;
     // Driving the load blocks its thread.
