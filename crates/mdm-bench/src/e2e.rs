@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use mdm_client::{Client, EventStream};
 use serde_json::{Value, json};
 use tokio::{
     runtime::Handle,
@@ -42,6 +43,9 @@ pub struct Options {
     /// How many, before, are not counted
     #[arg(long, default_value_t = 100)]
     warm_up: u32,
+    /// How many more subscribers connect, for one more measurement, and never read
+    #[arg(long, default_value_t = 0)]
+    stopped: usize,
     /// Check that each subscriber gets consecutive ids
     #[arg(long)]
     check: bool,
@@ -73,20 +77,16 @@ fn run(options: &Options, installation: &Installation) -> anyhow::Result<Value> 
         base,
     };
 
-    let publisher = runtime.block_on(installation.publisher())?;
-    let (changes, rate, device) = (bench.changes(), options.rate, installation.device);
-    let inserting = spawn_blocking(move || {
-        Handle::current().block_on(insert(publisher, device, changes, rate))
-    });
-    let inserted = bench.receipts(inserting)?;
+    let inserted = bench.insertions(installation)?;
+    let beside = bench.beside_stopped(installation)?;
 
     let api = Arc::new(Api {
         url: installation.server.url.parse()?,
         key: installation.tenant.api_key.clone(),
         devices: runtime.block_on(installation.devices())?,
-        rate,
+        rate: options.rate,
     });
-    let calling = runtime.spawn(call(api, changes));
+    let calling = runtime.spawn(call(api, bench.changes()));
     let called = bench.receipts(calling)?;
     Ok(json!({
         "measurement": "e2e",
@@ -95,6 +95,7 @@ fn run(options: &Options, installation: &Installation) -> anyhow::Result<Value> 
         "changes_per_second": options.rate,
         "ids_checked": options.check,
         "from_commit_to_receipt": percentiles::of(&inserted),
+        "beside_readers_that_stopped": beside,
         "from_api_call_to_receipt": percentiles::of(&called),
     }))
 }
@@ -107,6 +108,41 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Rows that are inserted into the log.
+    fn insertions(&mut self, installation: &Installation) -> anyhow::Result<Vec<Duration>> {
+        let publisher = Handle::current().block_on(installation.publisher())?;
+        let (changes, rate, device) = (self.changes(), self.options.rate, installation.device);
+        let inserting = spawn_blocking(move || {
+            Handle::current().block_on(insert(publisher, device, changes, rate))
+        });
+        self.receipts(inserting)
+    }
+
+    /// The same beside subscribers that never read what they are sent.
+    fn beside_stopped(&mut self, installation: &Installation) -> anyhow::Result<Value> {
+        let count = self.options.stopped;
+        if count == 0 {
+            return Ok(Value::Null);
+        }
+        let client = Client::new(installation.server.url.parse()?, None)?;
+        let client = client.with_api_key(installation.tenant.api_key.clone().into());
+        let before = installation.server.resident_kib()?;
+        let mut stopped = Vec::new();
+        for _ in 0..count {
+            // Without somebody who waits for the next frame nothing is read.
+            let stream = EventStream::connect(&client, None, &[]);
+            stopped.push(Handle::current().block_on(stream)?);
+        }
+        let receipts = self.insertions(installation)?;
+        let grown = installation.server.resident_kib()?.saturating_sub(before);
+        drop(stopped);
+        Ok(json!({
+            "stopped": count,
+            "from_commit_to_receipt": percentiles::of(&receipts),
+            "memory_grown_kib": grown,
+        }))
+    }
+
     /// With those that do not count.
     fn changes(&self) -> u32 {
         self.options.changes + self.options.warm_up
