@@ -17,10 +17,12 @@
 //!
 //! ```no_run
 //! # async fn example(client: mdm_client::Client) -> Result<(), mdm_client::ClientError> {
-//! use mdm_client::{EventQuery, Follower, Step};
+//! use mdm_client::{ClientError, EventQuery, Follower, Step};
 //! use mdm_proto::events::Event;
 //!
-//! let mut follower = Follower::new(EventQuery::default(), async || Ok(client.clone()));
+//! let mut follower = Follower::new(EventQuery::default(), async || {
+//!     Ok::<_, ClientError>(client.clone())
+//! });
 //! loop {
 //!     if let Step::Event(frame) = follower.next().await?
 //!         && let Some(Event::DeviceStatusChange(change)) = frame.event()
