@@ -170,7 +170,8 @@ async fn list_deliveries(
 }
 
 /// Posts the event of a delivery once more, now and out of order, and says what became of it.
-#[utoipa::path(tag = "webhooks", responses((status = 200, body = WebhookDelivery)))]
+#[utoipa::path(tag = "webhooks", responses((status = 200, body = WebhookDelivery),
+    (status = 410, description = "The event is not kept any more")))]
 #[post("/webhooks/{id}/deliveries/{delivery}/replay")]
 async fn replay(
     state: web::Data<AppState>,

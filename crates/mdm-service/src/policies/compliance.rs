@@ -180,10 +180,12 @@ impl Services {
     ) -> Result<PolicyComplianceOf, PolicyError> {
         self.get_policy(ctx, id).await?;
         let organization = ctx.organization_id;
-        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
-        let counted = policies::policy_counts(&mut conn, organization, Some(id)).await?;
+        let mut tx = self.begin().await?;
+        // One snapshot: the counts must be those of the devices.
+        mdm_store::consistent_read(&mut tx).await?;
+        let counted = policies::policy_counts(&mut tx, organization, Some(id)).await?;
         let devices =
-            policies::device_states(&mut conn, organization, id, state, after, limit + 1, offset)
+            policies::device_states(&mut tx, organization, id, state, after, limit + 1, offset)
                 .await?;
         let counts = counted.into_iter().map(|(_, _, counts)| counts).next();
         Ok(PolicyComplianceOf {
@@ -195,10 +197,11 @@ impl Services {
     /// Where the organisation's devices stand.
     pub async fn compliance_summary(&self, ctx: &OpContext) -> Result<Summary, PolicyError> {
         ctx.require(Permission::ReadPolicies)?;
-        let mut conn = self.pool.acquire().await.map_err(StoreError::from)?;
+        let mut tx = self.begin().await?;
+        mdm_store::consistent_read(&mut tx).await?;
         Ok(Summary {
-            devices: policies::organization_counts(&mut conn, ctx.organization_id).await?,
-            policies: policies::policy_counts(&mut conn, ctx.organization_id, None).await?,
+            devices: policies::organization_counts(&mut tx, ctx.organization_id).await?,
+            policies: policies::policy_counts(&mut tx, ctx.organization_id, None).await?,
         })
     }
 }
