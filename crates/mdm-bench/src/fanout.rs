@@ -45,7 +45,7 @@ pub struct Options {
     /// Check that each subscriber gets consecutive ids. The load then takes more of the processors
     #[arg(long)]
     check: bool,
-    /// A hub to compare with, started as PROGRAM <port>: see crates/mdm-bench/peers
+    /// A hub to compare with, started as PROGRAM PORT: see crates/mdm-bench/peers
     #[arg(long, value_name = "PROGRAM")]
     peer: Option<PathBuf>,
 }
